@@ -1,0 +1,376 @@
+//! [`AsyncChat`]: a channel that splits its input into messages, and [`Chat`], what its user writes.
+
+use asyncore::{Channel, CloseReason, Context, Error, Received, Result};
+
+use crate::{Conversation, Framing, OnTooLong, Split, Terminator};
+
+/// One side of a conversation: what its user writes for each peer.
+///
+/// Only [`found_terminator`](Self::found_terminator) must be written. Callbacks run as those of a
+/// [`Channel`] do: from the loop, one at a time, and none after the channel was closed or
+/// is to close when done. A message that follows a pause in the same read waits until reading is resumed.
+///
+/// ```
+/// use asynchat::{AsyncChat, Chat, Conversation};
+/// use asyncore::{Map, Result};
+///
+/// struct Echo;
+///
+/// impl Chat for Echo {
+///     fn found_terminator(&mut self, cx: &mut Conversation<'_>, line: &[u8]) -> Result {
+///         cx.push(line);
+///         cx.push(b"\r\n");
+///         Ok(())
+///     }
+/// }
+///
+/// let mut map = Map::new()?;
+/// let ids = map.listen("127.0.0.1:0", |_peer| AsyncChat::new(Echo).terminator(b"\r\n"))?;
+/// assert_eq!(ids.len(), 1);
+/// # Ok::<(), asyncore::Error>(())
+/// ```
+pub trait Chat<A: 'static = ()>: 'static {
+    /// Offers a piece of the message as it arrives.
+    ///
+    /// The default keeps it, and [`found_terminator`](Self::found_terminator) gets the whole message. A chat that
+    /// uses pieces at once, to write them to a file for one, answers [`Collected::Taken`]; such pieces do not count
+    /// towards the message limit. How a message is cut into pieces follows the packets, and means nothing.
+    ///
+    /// # Errors
+    ///
+    /// What it returns goes to [`handle_error`](Self::handle_error).
+    fn collect_incoming_data(&mut self, _cx: &mut Conversation<'_, A>, _data: &[u8]) -> Result<Collected> {
+        Ok(Collected::Kept)
+    }
+
+    /// A message is complete: the terminator was found, or the count is full.
+    ///
+    /// `message` is what was kept of it, without the terminator; empty when all was taken. A terminator that is set
+    /// here applies from the next byte, also to what has been received already.
+    ///
+    /// # Errors
+    ///
+    /// What it returns goes to [`handle_error`](Self::handle_error).
+    fn found_terminator(&mut self, cx: &mut Conversation<'_, A>, message: &[u8]) -> Result;
+
+    /// A message went over its limit and is passed over, with [`OnTooLong::Skip`]; once a message.
+    ///
+    /// `start` is what was kept of it.
+    ///
+    /// # Errors
+    ///
+    /// What it returns goes to [`handle_error`](Self::handle_error).
+    fn handle_too_long(&mut self, cx: &mut Conversation<'_, A>, start: &[u8]) -> Result {
+        tracing::debug!(id = %cx.id, kept = start.len(), "message too long: passed over");
+        Ok(())
+    }
+
+    /// The channel is connected; at most once, before any message. Time for a greeting.
+    ///
+    /// # Errors
+    ///
+    /// What it returns goes to [`handle_error`](Self::handle_error).
+    fn handle_connect(&mut self, _cx: &mut Conversation<'_, A>) -> Result {
+        Ok(())
+    }
+
+    /// The peer has ended its side. `rest` is what was kept of a message without an end.
+    ///
+    /// The default closes the channel when what is queued has been sent.
+    ///
+    /// # Errors
+    ///
+    /// What it returns goes to [`handle_error`](Self::handle_error).
+    fn handle_eof(&mut self, cx: &mut Conversation<'_, A>, _rest: &[u8]) -> Result {
+        cx.close_when_done();
+        Ok(())
+    }
+
+    /// Output that had gone over the high mark has fallen to the low mark: time to push more.
+    ///
+    /// # Errors
+    ///
+    /// What it returns goes to [`handle_error`](Self::handle_error).
+    fn handle_drained(&mut self, _cx: &mut Conversation<'_, A>) -> Result {
+        Ok(())
+    }
+
+    /// The map shuts down. The default closes the channel when what is queued has been sent.
+    ///
+    /// # Errors
+    ///
+    /// What it returns goes to [`handle_error`](Self::handle_error).
+    fn handle_shutdown(&mut self, cx: &mut Conversation<'_, A>) -> Result {
+        cx.close_when_done();
+        Ok(())
+    }
+
+    /// One of the callbacks or producers failed, or the connect did. The default logs and closes.
+    fn handle_error(&mut self, cx: &mut Conversation<'_, A>, error: &Error) {
+        let peer = cx.map.get(cx.id).and_then(asyncore::Dispatcher::peer_addr);
+        tracing::warn!(id = %cx.id, ?peer, %error, "closing a conversation after an error");
+        cx.close();
+    }
+
+    /// The channel is closed; the last callback, called exactly once.
+    fn handle_close(&mut self, _cx: &mut Conversation<'_, A>, _reason: CloseReason) {}
+}
+
+/// What became of a piece that was offered to [`Chat::collect_incoming_data`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[expect(clippy::exhaustive_enums, reason = "a piece is kept or it is not")]
+pub enum Collected {
+    /// The channel holds it until the message is complete.
+    Kept,
+    /// It was used, and is not held.
+    Taken,
+}
+
+/// A channel that talks in messages: one [`Channel`] around a user's [`Chat`].
+///
+/// Without a [`terminator`](Self::terminator) all input is offered to `collect_incoming_data`, and no message ends.
+///
+/// A message that arrived whole in one read is handed on where it lies, without a copy or an allocation.
+#[derive(Debug)]
+pub struct AsyncChat<C> {
+    // Siblings, so that message, user and framing borrow apart.
+    user: C,
+    framing: Framing,
+    /// What was kept of a message that is not complete.
+    held: Vec<u8>,
+}
+
+impl<C> AsyncChat<C> {
+    /// Makes a chat channel around `user`.
+    pub fn new(user: C) -> Self {
+        Self { user, framing: Framing::new(), held: Vec::new() }
+    }
+
+    /// Sets what ends a message.
+    #[must_use]
+    pub fn terminator(mut self, terminator: impl Into<Terminator>) -> Self {
+        self.framing.set_terminator(terminator);
+        self
+    }
+
+    /// Sets the most bytes that are kept of one message, [`MESSAGE_LIMIT`](crate::MESSAGE_LIMIT) by default.
+    #[must_use]
+    pub fn message_limit(mut self, bytes: usize) -> Self {
+        self.framing.set_message_limit(bytes);
+        self
+    }
+
+    /// Chooses what happens to a message over the limit; the channel closes by default.
+    #[must_use]
+    pub fn on_too_long(mut self, on_too_long: OnTooLong) -> Self {
+        self.framing.set_on_too_long(on_too_long);
+        self
+    }
+
+    /// Sets the most bytes that one read takes, [`AC_IN_BUFFER_SIZE`](crate::AC_IN_BUFFER_SIZE) by default; at least 1.
+    #[must_use]
+    pub fn ac_in_buffer_size(mut self, bytes: u32) -> Self {
+        self.framing.in_size = bytes.max(1);
+        self
+    }
+
+    /// Sets the most bytes that one write hands to the socket, [`AC_OUT_BUFFER_SIZE`](asyncore::AC_OUT_BUFFER_SIZE) by
+    /// default; at least 1.
+    #[must_use]
+    pub fn ac_out_buffer_size(mut self, bytes: u32) -> Self {
+        self.framing.out_size = bytes.max(1);
+        self
+    }
+
+    /// The user's half.
+    pub const fn user(&self) -> &C {
+        &self.user
+    }
+
+    /// The user's half, to change.
+    pub const fn user_mut(&mut self) -> &mut C {
+        &mut self.user
+    }
+
+    /// The input side.
+    pub const fn framing(&self) -> &Framing {
+        &self.framing
+    }
+
+    /// The input side, to change.
+    pub const fn framing_mut(&mut self) -> &mut Framing {
+        &mut self.framing
+    }
+
+    /// Delivers `input` message by message; keeps what is left when the channel stops reading on the way.
+    fn feed<A>(&mut self, cx: &mut Context<'_, A>, mut input: &[u8]) -> Result
+    where
+        A: 'static,
+        C: Chat<A>,
+    {
+        self.forget_discarded();
+        let outcome = self.deliver(cx, &mut input);
+        if self.forget_discarded() {
+            input = &[];
+        }
+        if cx.map.is_open(cx.id) {
+            self.framing.keep(input);
+            if outcome.is_err() {
+                // If the error leaves the channel open, the rest is delivered as if nothing had been.
+                cx.map.read_again(cx.id);
+            }
+        }
+        if self.held.is_empty() {
+            // An idle conversation owns no buffer.
+            self.held = Vec::new();
+        }
+        outcome
+    }
+
+    /// Delivers until the input is used up or the channel no longer reads.
+    fn deliver<A>(&mut self, cx: &mut Context<'_, A>, input: &mut &[u8]) -> Result
+    where
+        A: 'static,
+        C: Chat<A>,
+    {
+        let Self { user, framing, held } = self;
+        if std::mem::take(&mut framing.found) {
+            let outcome = user.found_terminator(&mut Conversation::new(cx, framing), held);
+            held.clear();
+            outcome?;
+        }
+        while !framing.discarded && cx.map.is_reading(cx.id) {
+            let Some(split) = framing.splitter.split(input) else { break };
+            let Split::Data { piece, end } = split else {
+                Self::too_long(user, framing, held, cx)?;
+                continue;
+            };
+            // The piece, while nothing is held before it.
+            let mut whole = None;
+            if !piece.is_empty() {
+                match user.collect_incoming_data(&mut Conversation::new(cx, framing), &piece)? {
+                    Collected::Taken => framing.splitter.taken(piece.len()),
+                    Collected::Kept if end && held.is_empty() => whole = Some(&*piece),
+                    Collected::Kept => held.extend_from_slice(&piece),
+                }
+            }
+            if !end || framing.discarded {
+                continue;
+            }
+            if !cx.map.is_reading(cx.id) {
+                held.extend_from_slice(whole.unwrap_or_default());
+                framing.found = true;
+                break;
+            }
+            let outcome =
+                user.found_terminator(&mut Conversation::new(cx, framing), whole.unwrap_or(held));
+            held.clear();
+            outcome?;
+        }
+        Ok(())
+    }
+
+    /// A message went over its limit.
+    fn too_long<A>(user: &mut C, framing: &mut Framing, held: &mut Vec<u8>, cx: &mut Context<'_, A>) -> Result
+    where
+        A: 'static,
+        C: Chat<A>,
+    {
+        if framing.on_too_long == OnTooLong::Close {
+            tracing::debug!(id = %cx.id, limit = framing.splitter.limit(), "message too long: closing");
+            cx.map.close_with(cx.id, CloseReason::TooLong);
+            return Ok(());
+        }
+        let outcome = user.handle_too_long(&mut Conversation::new(cx, framing), held);
+        held.clear();
+        outcome
+    }
+
+    /// Drops what is held if the input was discarded since: whether it was.
+    fn forget_discarded(&mut self) -> bool {
+        let discarded = std::mem::take(&mut self.framing.discarded);
+        if discarded {
+            self.held.clear();
+        }
+        discarded
+    }
+
+    /// Offers what looked like the start of a terminator when the input ended; it was a part of the message.
+    fn feed_end<A>(&mut self, cx: &mut Context<'_, A>) -> Result
+    where
+        A: 'static,
+        C: Chat<A>,
+    {
+        self.forget_discarded();
+        let Self { user, framing, held } = self;
+        while let Some(split) = framing.splitter.finish() {
+            let Split::Data { piece, .. } = split else {
+                Self::too_long(user, framing, held, cx)?;
+                continue;
+            };
+            match user.collect_incoming_data(&mut Conversation::new(cx, framing), &piece)? {
+                Collected::Taken => framing.splitter.taken(piece.len()),
+                Collected::Kept => held.extend_from_slice(&piece),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<A, C> Channel<A> for AsyncChat<C>
+where
+    A: 'static,
+    C: Chat<A>,
+{
+    fn handle_read(&mut self, cx: &mut Context<'_, A>) -> Result {
+        if self.framing.found || self.framing.waiting.is_some() {
+            let waiting = self.framing.waiting.take().unwrap_or_default();
+            self.feed(cx, &waiting)?;
+        }
+        while cx.map.is_reading(cx.id) {
+            let most = self.framing.in_size as usize;
+            let Received::Data(data) = cx.map.recv(cx.id, most)? else { break };
+            self.feed(cx, &data)?;
+            if data.len() < most {
+                // The socket is empty, most likely; if not, the loop calls again.
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn handle_connect(&mut self, cx: &mut Context<'_, A>) -> Result {
+        if self.framing.out_size != 0
+            && let Some(mut limits) = cx.map.limits(cx.id).cloned()
+        {
+            limits.ac_out_buffer_size = self.framing.out_size as usize;
+            cx.map.set_limits(cx.id, limits);
+        }
+        self.user.handle_connect(&mut Conversation::new(cx, &mut self.framing))
+    }
+
+    fn handle_eof(&mut self, cx: &mut Context<'_, A>) -> Result {
+        self.feed_end(cx)?;
+        if !cx.map.is_open(cx.id) {
+            return Ok(());
+        }
+        let rest = std::mem::take(&mut self.held);
+        self.user.handle_eof(&mut Conversation::new(cx, &mut self.framing), &rest)
+    }
+
+    fn handle_drained(&mut self, cx: &mut Context<'_, A>) -> Result {
+        self.user.handle_drained(&mut Conversation::new(cx, &mut self.framing))
+    }
+
+    fn handle_shutdown(&mut self, cx: &mut Context<'_, A>) -> Result {
+        self.user.handle_shutdown(&mut Conversation::new(cx, &mut self.framing))
+    }
+
+    fn handle_error(&mut self, cx: &mut Context<'_, A>, error: &Error) {
+        self.user.handle_error(&mut Conversation::new(cx, &mut self.framing), error);
+    }
+
+    fn handle_close(&mut self, cx: &mut Context<'_, A>, reason: CloseReason) {
+        self.user.handle_close(&mut Conversation::new(cx, &mut self.framing), reason);
+    }
+}

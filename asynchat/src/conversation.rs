@@ -1,0 +1,92 @@
+//! [`Conversation`]: what a chat's callback is given.
+
+use std::fmt;
+
+use asyncore::{Channel, ChannelId, Context, Map, Producer, PushData, Pushed};
+
+use crate::{Framing, Terminator};
+
+/// The world as a chat's callback sees it: the map, the application's state, its own id and its framing.
+///
+/// The fields are public, so that the borrow checker can tell them apart. The methods are short forms for what a
+/// callback does with its own channel; other channels are reached through `cx.map`.
+#[non_exhaustive]
+pub struct Conversation<'a, A: 'static = ()> {
+    /// Every channel, this one included.
+    pub map: &'a mut Map<A>,
+    /// The application's own state.
+    pub app: &'a mut A,
+    /// The channel whose callback runs.
+    pub id: ChannelId,
+    /// How its input is cut into messages.
+    pub framing: &'a mut Framing,
+}
+
+impl<'a, A: 'static> Conversation<'a, A> {
+    pub(crate) const fn new(cx: &'a mut Context<'_, A>, framing: &'a mut Framing) -> Self {
+        Self { map: cx.map, app: cx.app, id: cx.id, framing }
+    }
+
+    /// Queues bytes for the peer: see [`Map::push`].
+    pub fn push(&mut self, data: impl PushData) -> Pushed {
+        self.map.push(self.id, data)
+    }
+
+    /// Queues a producer for the peer: see [`Map::push_with_producer`].
+    pub fn push_with_producer(&mut self, producer: impl Producer + 'static) -> Pushed {
+        self.map.push_with_producer(self.id, producer)
+    }
+
+    /// Chooses what ends a message, from the next byte on: see [`Framing::set_terminator`].
+    pub fn set_terminator(&mut self, terminator: impl Into<Terminator>) {
+        self.framing.set_terminator(terminator);
+    }
+
+    /// What ends a message, as it was set.
+    #[must_use]
+    pub fn get_terminator(&self) -> &Terminator {
+        self.framing.get_terminator()
+    }
+
+    /// Closes the channel once what is queued has been sent: see [`Map::close_when_done`].
+    pub fn close_when_done(&mut self) {
+        self.map.close_when_done(self.id);
+    }
+
+    /// Closes the channel at once; what is queued is dropped.
+    pub fn close(&mut self) {
+        self.map.close(self.id);
+    }
+
+    /// Drops what was received and not delivered, and what is queued and not sent. A pending close is not cancelled.
+    pub fn discard_buffers(&mut self) {
+        self.framing.discard_incoming();
+        self.map.discard_output(self.id);
+    }
+
+    /// Drops what was received and not delivered: see [`Framing::discard_incoming`].
+    pub fn discard_incoming(&mut self) {
+        self.framing.discard_incoming();
+    }
+
+    /// Stops the delivery of messages from the next one on, until someone calls [`Map::resume_reading`].
+    pub fn pause_reading(&mut self) {
+        self.map.pause_reading(self.id);
+    }
+
+    /// Calls `f` with another channel's handler, if that is a `T`: see [`Map::with`]. A chat channel's is an
+    /// [`AsyncChat`](crate::AsyncChat).
+    pub fn with<T: Channel<A>, R>(
+        &mut self,
+        id: ChannelId,
+        f: impl FnOnce(&mut T, &mut Context<'_, A>) -> R,
+    ) -> Option<R> {
+        self.map.with(self.app, id, f)
+    }
+}
+
+impl<A: 'static> fmt::Debug for Conversation<'_, A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Conversation").field("id", &self.id).field("framing", &self.framing).finish_non_exhaustive()
+    }
+}

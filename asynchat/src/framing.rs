@@ -1,0 +1,95 @@
+//! [`Framing`]: how a conversation's input is cut into messages, and what has not been delivered yet.
+
+use crate::{Splitter, Terminator};
+
+/// The input side of a conversation: its terminator, its limits, and the input that waits.
+///
+/// A callback has it as [`Conversation::framing`](crate::Conversation::framing).
+#[derive(Debug)]
+pub struct Framing {
+    pub(crate) splitter: Splitter,
+    /// Input that was received but not delivered, because the channel paused or a callback failed.
+    pub(crate) waiting: Option<Box<Vec<u8>>>,
+    pub(crate) in_size: u32,
+    /// 0: as the channel's limits say.
+    pub(crate) out_size: u32,
+    pub(crate) on_too_long: OnTooLong,
+    /// A message is complete and waits to be delivered.
+    pub(crate) found: bool,
+    /// What is being delivered is to be dropped.
+    pub(crate) discarded: bool,
+}
+
+/// What happens to a message that goes over its limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum OnTooLong {
+    /// The channel is closed with [`CloseReason::TooLong`](asyncore::CloseReason::TooLong).
+    Close,
+    /// [`Chat::handle_too_long`](crate::Chat::handle_too_long) is called once, and the rest of the message is passed
+    /// over, its end included.
+    Skip,
+}
+
+impl Framing {
+    pub(crate) fn new() -> Self {
+        Self {
+            splitter: Splitter::default(),
+            waiting: None,
+            in_size: AC_IN_BUFFER_SIZE,
+            out_size: 0,
+            on_too_long: OnTooLong::Close,
+            found: false,
+            discarded: false,
+        }
+    }
+
+    /// Chooses what ends a message, from the next byte on: also from the next byte that was received already.
+    pub fn set_terminator(&mut self, terminator: impl Into<Terminator>) {
+        self.splitter.set_terminator(terminator);
+    }
+
+    /// What ends a message, as it was set.
+    #[must_use]
+    pub fn get_terminator(&self) -> &Terminator {
+        self.splitter.terminator()
+    }
+
+    /// Of a count, how many bytes the message still lacks; otherwise `None`.
+    #[must_use]
+    pub fn remaining(&self) -> Option<u64> {
+        self.splitter.remaining()
+    }
+
+    /// Sets the most bytes of a message that are kept for it, without the terminator; `usize::MAX` is no limit.
+    pub fn set_message_limit(&mut self, limit: usize) {
+        self.splitter.set_limit(limit);
+    }
+
+    /// Chooses what happens to a message over the limit.
+    pub fn set_on_too_long(&mut self, on_too_long: OnTooLong) {
+        self.on_too_long = on_too_long;
+    }
+
+    /// Drops all input that was received and not delivered, and the message that has begun.
+    ///
+    /// Needed where the input changes its meaning: what a peer sent in clear text behind STARTTLS must not be read as if
+    /// it had come inside TLS (CVE-2011-0411).
+    pub fn discard_incoming(&mut self) {
+        self.splitter.reset();
+        self.waiting = None;
+        self.found = false;
+        self.discarded = true;
+    }
+
+    /// Keeps input for later.
+    pub(crate) fn keep(&mut self, input: &[u8]) {
+        if !input.is_empty() {
+            self.waiting = Some(Box::new(input.to_vec()));
+        }
+    }
+}
+
+/// Most bytes that one read of a chat channel takes, unless set otherwise: 64 KiB, a few reads' worth of a socket's
+/// buffer.
+pub const AC_IN_BUFFER_SIZE: u32 = 64 << 10;

@@ -1,0 +1,661 @@
+//! What ends a message, and the search for it.
+//!
+//! A [`Terminator`] is small and cheap to clone: its byte strings and everything that the search needs are
+//! built once, in a [`Needles`] that equal terminators of a thread share. [`Splitter`](crate::Splitter) uses
+//! two ways to search: over a long run of bytes the fast one, chosen when the needles were built, and where
+//! a terminator may be cut in two the automaton, which walks byte by byte and can stop anywhere.
+
+use std::cell::RefCell;
+use std::error::Error;
+use std::fmt;
+use std::num::NonZeroU64;
+use std::rc::Rc;
+
+use bytes::Bytes;
+use memchr::memmem::Finder;
+use memchr::{memchr, memchr2, memchr3};
+
+/// What ends a message: byte strings, a number of bytes, or nothing.
+///
+/// It is chosen when a conversation starts and may change with every message: a header ends with an empty
+/// line, its body after as many bytes as the header said.
+///
+/// | built from | a message ends |
+/// |---|---|
+/// | `b"\r\n"`, or a `&[u8]` by `try_from` | at this byte string |
+/// | [`Terminator::any`] | at whichever of several byte strings ends first |
+/// | [`Terminator::count`], or a [`NonZeroU64`] | after so many bytes |
+/// | [`Terminator::none`] | never: everything is collected |
+///
+/// An empty byte string or a count of zero, which would end a message before it began, cannot be built.
+///
+/// ```
+/// use asynchat::Terminator;
+///
+/// let line = Terminator::from(b"\r\n");
+/// assert_eq!(line, Terminator::crlf());
+/// assert_eq!(format!("{line:?}"), r#"Terminator(b"\r\n")"#);
+/// assert_eq!(Terminator::count(512)?.as_count(), Some(512));
+/// # Ok::<(), asynchat::EmptyTerminator>(())
+/// ```
+///
+/// A literal is checked when the program is built:
+///
+/// ```compile_fail
+/// let nothing = asynchat::Terminator::from(b"");
+/// ```
+#[derive(Clone, PartialEq, Eq)]
+pub struct Terminator {
+    kind: Kind,
+}
+
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Bytes(Rc<Needles>),
+    Count(NonZeroU64),
+    Never,
+}
+
+impl Terminator {
+    /// Ends a message at whichever of several byte strings ends first.
+    ///
+    /// When two of them end at the same byte, the longer is the terminator. So `"\r\n"` and `"\n"` together
+    /// mean "a line, with or without a carriage return". A byte string that another one always forestalls is
+    /// allowed and never found: of `"\r"` and `"\r\n"`, the first ends a message before the second can.
+    ///
+    /// Byte strings of up to 32 bytes in all are the fast case. No input costs more than looking at each
+    /// byte as often as the byte strings are long together.
+    ///
+    /// ```
+    /// use asynchat::Terminator;
+    ///
+    /// let line = Terminator::any(["\n", "\r\n"])?;
+    /// assert_eq!(line, Terminator::line());
+    /// assert_eq!(line.patterns().collect::<Vec<_>>(), [b"\r\n".as_slice(), b"\n"]);
+    /// # Ok::<(), asynchat::EmptyTerminator>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// There is no byte string, or one of them is empty.
+    pub fn any<P: AsRef<[u8]>>(patterns: impl IntoIterator<Item = P>) -> Result<Self, EmptyTerminator> {
+        let patterns: Vec<P> = patterns.into_iter().collect();
+        let mut patterns: Vec<&[u8]> = patterns.iter().map(AsRef::as_ref).collect();
+        if patterns.is_empty() || patterns.iter().any(|pattern| pattern.is_empty()) {
+            return Err(EmptyTerminator);
+        }
+        // One order for equal sets, so that they compare equal, and the longest first, for the search.
+        patterns.sort_unstable_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
+        patterns.dedup();
+        Ok(Self::of(&patterns))
+    }
+
+    /// Ends a message after `bytes` bytes.
+    ///
+    /// ```
+    /// use asynchat::Terminator;
+    ///
+    /// assert_eq!(Terminator::count(80)?.as_count(), Some(80));
+    /// assert!(Terminator::count(0).is_err());
+    /// # Ok::<(), asynchat::EmptyTerminator>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// `bytes` is zero.
+    pub fn count(bytes: u64) -> Result<Self, EmptyTerminator> {
+        NonZeroU64::new(bytes).map(Self::from).ok_or(EmptyTerminator)
+    }
+
+    /// Ends no message: everything that arrives is collected.
+    #[must_use]
+    pub const fn none() -> Self {
+        Self { kind: Kind::Never }
+    }
+
+    /// Ends a message at `"\r\n"`, as most Internet protocols ask.
+    #[must_use]
+    pub fn crlf() -> Self {
+        Self::from(b"\r\n")
+    }
+
+    /// Ends a message at `"\n"`; a carriage return before it is part of the message.
+    #[must_use]
+    pub fn lf() -> Self {
+        Self::from(b"\n")
+    }
+
+    /// Ends a message at `"\r\n"` or `"\n"`, for peers of either habit.
+    #[must_use]
+    pub fn line() -> Self {
+        Self::of(&[b"\r\n", b"\n"])
+    }
+
+    /// The byte strings, longest first; empty for a count and for none.
+    #[must_use]
+    pub fn patterns(&self) -> impl ExactSizeIterator<Item = &[u8]> {
+        let patterns = match &self.kind {
+            Kind::Bytes(needles) => &needles.patterns[..],
+            Kind::Count(_) | Kind::Never => &[],
+        };
+        patterns.iter().map(|pattern| &pattern[..])
+    }
+
+    /// The number of bytes after which a message ends, when that is what ends it.
+    #[must_use]
+    pub const fn as_count(&self) -> Option<u64> {
+        match &self.kind {
+            Kind::Count(count) => Some(count.get()),
+            Kind::Bytes(_) | Kind::Never => None,
+        }
+    }
+
+    /// Whether nothing ends a message.
+    #[must_use]
+    pub const fn is_none(&self) -> bool {
+        matches!(self.kind, Kind::Never)
+    }
+
+    pub(crate) const fn kind(&self) -> &Kind {
+        &self.kind
+    }
+
+    /// `patterns` are distinct, not empty, and the longest comes first.
+    fn of(patterns: &[&[u8]]) -> Self {
+        Self { kind: Kind::Bytes(Needles::shared(patterns)) }
+    }
+}
+
+impl fmt::Debug for Terminator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.kind {
+            Kind::Bytes(needles) => match &needles.patterns[..] {
+                [pattern] => write!(f, "Terminator({pattern:?})"),
+                patterns => write!(f, "Terminator::any({patterns:?})"),
+            },
+            Kind::Count(count) => write!(f, "Terminator::count({count})"),
+            Kind::Never => write!(f, "Terminator::none()"),
+        }
+    }
+}
+
+impl<const N: usize> From<&[u8; N]> for Terminator {
+    fn from(pattern: &[u8; N]) -> Self {
+        const { assert!(N > 0, "a terminator needs at least one byte") };
+        Self::of(&[pattern])
+    }
+}
+
+impl From<NonZeroU64> for Terminator {
+    fn from(count: NonZeroU64) -> Self {
+        Self { kind: Kind::Count(count) }
+    }
+}
+
+impl TryFrom<&[u8]> for Terminator {
+    type Error = EmptyTerminator;
+
+    fn try_from(pattern: &[u8]) -> Result<Self, EmptyTerminator> {
+        if pattern.is_empty() { Err(EmptyTerminator) } else { Ok(Self::of(&[pattern])) }
+    }
+}
+
+/// The refusal of a terminator without a byte: an empty byte string, an empty set, or a count of zero.
+///
+/// ```
+/// use asynchat::{EmptyTerminator, Terminator};
+///
+/// let from_a_file: &[u8] = b"";
+/// assert_eq!(Terminator::try_from(from_a_file), Err(EmptyTerminator));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "it has nothing more to say, and tests like to name it")]
+pub struct EmptyTerminator;
+
+impl fmt::Display for EmptyTerminator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a terminator needs at least one byte")
+    }
+}
+
+impl Error for EmptyTerminator {}
+
+/// The byte strings that end a message, and two ways to search for them.
+///
+/// The automaton is that of Aho and Corasick, which for one pattern is that of Knuth, Morris and Pratt. Each
+/// node stands for a prefix of a pattern, and the automaton is always at the longest one that the bytes so
+/// far end with. For `"\r\n"` and `"\n"`:
+///
+/// ```text
+///          \r          \n
+///   ROOT -----> "\r" -----> "\r\n"    ends: 2 bytes
+///     |  \n
+///     '-------> "\n"                  ends: 1 byte
+/// ```
+pub(crate) struct Needles {
+    /// Distinct, not empty, the longest first.
+    patterns: Box<[Bytes]>,
+    search: Search,
+    nodes: Box<[Node]>,
+}
+
+/// A prefix of a pattern.
+#[derive(Clone, Copy)]
+struct Node {
+    /// The pattern it is a prefix of (of several, any one) and how many bytes of it.
+    pattern: usize,
+    depth: usize,
+    /// Its last byte.
+    byte: u8,
+    /// The first node that is longer by a byte, and the next that is longer than its own parent by a byte.
+    /// [`ROOT`], which is nobody's child, ends both lists.
+    child: usize,
+    sibling: usize,
+    /// The longest other node that this one ends with: where to go when no child fits.
+    fallback: usize,
+    /// The length of the longest pattern that this one ends with, or 0.
+    ends: usize,
+}
+
+/// The fastest search for the patterns over a long run of bytes.
+enum Search {
+    /// The only pattern is this byte.
+    Byte(u8),
+    /// The pattern is `before` `last`; with `alone`, `last` by itself is another.
+    ///
+    /// `memchr` for the last byte and a look at the one before beats a substring search on lines.
+    Pair { before: u8, last: u8, alone: bool },
+    /// One longer pattern.
+    Finder(Box<Finder<'static>>),
+    /// Every pattern ends with one of a few bytes; where one is found, the patterns are compared.
+    LastBytes(LastBytes),
+    /// Byte by byte.
+    Automaton,
+}
+
+#[derive(Clone, Copy)]
+enum LastBytes {
+    One(u8),
+    Two(u8, u8),
+    Three(u8, u8, u8),
+}
+
+/// What a search came upon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// A terminator of `len` bytes after `at` bytes.
+    Terminator { at: usize, len: usize },
+    /// No terminator; the automaton is at this node.
+    Node(usize),
+}
+
+impl Needles {
+    /// The needles for `patterns`, out of the recent ones when they are there.
+    fn shared(patterns: &[&[u8]]) -> Rc<Self> {
+        let share = |recent: &RefCell<Vec<Rc<Self>>>| {
+            let mut recent = recent.borrow_mut();
+            if let Some(at) = recent.iter().position(|known| known.patterns.iter().eq(patterns)) {
+                recent[..=at].rotate_right(1);
+            } else {
+                recent.truncate(RECENT_NEEDLES - 1);
+                recent.insert(0, Rc::new(Self::new(patterns)));
+            }
+            Rc::clone(&recent[0])
+        };
+        // While the thread ends, the table may be gone.
+        RECENT.try_with(share).unwrap_or_else(|_| Rc::new(Self::new(patterns)))
+    }
+
+    fn new(patterns: &[&[u8]]) -> Self {
+        Self {
+            patterns: patterns.iter().map(|pattern| Bytes::copy_from_slice(pattern)).collect(),
+            search: Search::new(patterns),
+            nodes: nodes(patterns),
+        }
+    }
+
+    /// Looks for the first terminator in `window`, from the root.
+    ///
+    /// Without one, and if `to_end`, it says where the automaton is after the last byte. Adds to `searched`
+    /// each byte as often as it was looked at.
+    #[inline]
+    pub(crate) fn search(&self, window: &[u8], to_end: bool, searched: &mut u64) -> Found {
+        if window.len() < 2 * self.longest() {
+            return self.walk(window, searched);
+        }
+        let found = match &self.search {
+            Search::Byte(byte) => {
+                let at = memchr(*byte, window);
+                *searched += at.map_or(window.len(), |at| at + 1) as u64;
+                at.map(|at| (at, 1))
+            }
+            &Search::Pair { before, last, alone } => {
+                let mut from = 0;
+                loop {
+                    let Some(skipped) = memchr(last, &window[from..]) else {
+                        *searched += (window.len() - from) as u64;
+                        break None;
+                    };
+                    //   from      end                "a" "b" "\r" "\n"
+                    //    |- skipped -|  last                  at
+                    let end = from + skipped;
+                    *searched += skipped as u64 + 2;
+                    if end > 0 && window[end - 1] == before {
+                        break Some((end - 1, 2));
+                    }
+                    if alone {
+                        break Some((end, 1));
+                    }
+                    from = end + 1;
+                }
+            }
+            Search::Finder(finder) => {
+                let at = finder.find(window);
+                *searched += at.map_or(window.len(), |at| at + self.longest()) as u64;
+                at.map(|at| (at, self.longest()))
+            }
+            Search::LastBytes(last_bytes) => self.compare_at(*last_bytes, window, searched),
+            Search::Automaton => return self.walk(window, searched),
+        };
+        match found {
+            Some((at, len)) => Found::Terminator { at, len },
+            None if to_end => {
+                // A terminator that goes on after the window has at most so many of its bytes in it.
+                let tail = &window[window.len() - (self.longest() - 1)..];
+                self.walk(tail, searched)
+            }
+            None => Found::Node(ROOT),
+        }
+    }
+
+    /// The automaton's next node after `byte`.
+    pub(crate) fn next(&self, mut node: usize, byte: u8) -> usize {
+        loop {
+            let mut child = self.nodes[node].child;
+            while child != ROOT {
+                if self.nodes[child].byte == byte {
+                    return child;
+                }
+                child = self.nodes[child].sibling;
+            }
+            if node == ROOT {
+                return ROOT;
+            }
+            node = self.nodes[node].fallback;
+        }
+    }
+
+    /// The length of the longest pattern that ends at `node`, or 0.
+    pub(crate) fn ends(&self, node: usize) -> usize {
+        self.nodes[node].ends
+    }
+
+    /// The length of the prefix that `node` stands for.
+    pub(crate) fn depth(&self, node: usize) -> usize {
+        self.nodes[node].depth
+    }
+
+    /// The prefix that `node` stands for, a slice of a pattern.
+    pub(crate) fn prefix(&self, node: usize) -> Bytes {
+        let Node { pattern, depth, .. } = self.nodes[node];
+        self.patterns[pattern].slice(..depth)
+    }
+
+    /// The length of the longest pattern, at least 1.
+    pub(crate) fn longest(&self) -> usize {
+        self.patterns[0].len()
+    }
+
+    /// Runs the automaton over `bytes`, from the root, to the first terminator or to the end.
+    fn walk(&self, bytes: &[u8], searched: &mut u64) -> Found {
+        let mut node = ROOT;
+        for (i, &byte) in bytes.iter().enumerate() {
+            node = self.next(node, byte);
+            let len = self.ends(node);
+            if len > 0 {
+                *searched += i as u64 + 1;
+                return Found::Terminator { at: i + 1 - len, len };
+            }
+        }
+        *searched += bytes.len() as u64;
+        Found::Node(node)
+    }
+
+    /// Compares every pattern wherever a last byte is found.
+    fn compare_at(&self, last: LastBytes, window: &[u8], searched: &mut u64) -> Option<(usize, usize)> {
+        let mut from = 0;
+        while let Some(skipped) = last.find(&window[from..]) {
+            let end = from + skipped + 1;
+            *searched += skipped as u64 + 1;
+            for pattern in &self.patterns {
+                *searched += pattern.len() as u64;
+                if window[..end].ends_with(pattern) {
+                    return Some((end - pattern.len(), pattern.len()));
+                }
+            }
+            from = end;
+        }
+        *searched += (window.len() - from) as u64;
+        None
+    }
+}
+
+impl PartialEq for Needles {
+    fn eq(&self, other: &Self) -> bool {
+        std::ptr::eq(self, other) || self.patterns == other.patterns
+    }
+}
+
+impl Eq for Needles {}
+
+impl Search {
+    fn new(patterns: &[&[u8]]) -> Self {
+        match *patterns {
+            [&[byte]] => return Self::Byte(byte),
+            [&[before, last]] => return Self::Pair { before, last, alone: false },
+            [&[before, last], &[other]] if last == other => return Self::Pair { before, last, alone: true },
+            [pattern] => return Self::Finder(Box::new(Finder::new(pattern).into_owned())),
+            _ => {}
+        }
+        let mut last: Vec<u8> = patterns.iter().filter_map(|pattern| pattern.last().copied()).collect();
+        last.sort_unstable();
+        last.dedup();
+        let total: usize = patterns.iter().map(|pattern| pattern.len()).sum();
+        match last[..] {
+            _ if total > COMPARED_PATTERNS => Self::Automaton,
+            [a] => Self::LastBytes(LastBytes::One(a)),
+            [a, b] => Self::LastBytes(LastBytes::Two(a, b)),
+            [a, b, c] => Self::LastBytes(LastBytes::Three(a, b, c)),
+            _ => Self::Automaton,
+        }
+    }
+}
+
+impl LastBytes {
+    fn find(self, haystack: &[u8]) -> Option<usize> {
+        match self {
+            Self::One(a) => memchr(a, haystack),
+            Self::Two(a, b) => memchr2(a, b, haystack),
+            Self::Three(a, b, c) => memchr3(a, b, c, haystack),
+        }
+    }
+}
+
+/// Builds the automaton: a trie of the patterns, then, level by level, the fallbacks.
+fn nodes(patterns: &[&[u8]]) -> Box<[Node]> {
+    let root = Node { pattern: 0, depth: 0, byte: 0, child: ROOT, sibling: ROOT, fallback: ROOT, ends: 0 };
+    let mut nodes = vec![root];
+    for (pattern, bytes) in patterns.iter().enumerate() {
+        let mut parent = ROOT;
+        for (i, &byte) in bytes.iter().enumerate() {
+            parent = child(&nodes, parent, byte).unwrap_or_else(|| {
+                let sibling = nodes[parent].child;
+                nodes[parent].child = nodes.len();
+                nodes.push(Node { pattern, depth: i + 1, byte, sibling, ..root });
+                nodes.len() - 1
+            });
+        }
+        nodes[parent].ends = bytes.len();
+    }
+
+    let mut level = vec![ROOT];
+    while !level.is_empty() {
+        let mut below = Vec::new();
+        for parent in level {
+            let mut node = nodes[parent].child;
+            while node != ROOT {
+                let fallback = fallback(&nodes, parent, nodes[node].byte);
+                nodes[node].fallback = fallback;
+                if nodes[node].ends == 0 {
+                    nodes[node].ends = nodes[fallback].ends;
+                }
+                below.push(node);
+                node = nodes[node].sibling;
+            }
+        }
+        level = below;
+    }
+    nodes.into_boxed_slice()
+}
+
+fn child(nodes: &[Node], parent: usize, byte: u8) -> Option<usize> {
+    let mut child = nodes[parent].child;
+    while child != ROOT && nodes[child].byte != byte {
+        child = nodes[child].sibling;
+    }
+    (child != ROOT).then_some(child)
+}
+
+/// Where the child of `parent` by `byte` falls back to.
+fn fallback(nodes: &[Node], parent: usize, byte: u8) -> usize {
+    let mut node = parent;
+    while node != ROOT {
+        node = nodes[node].fallback;
+        if let Some(child) = child(nodes, node, byte) {
+            return child;
+        }
+    }
+    ROOT
+}
+
+/// The automaton's first node: no prefix of any pattern has been seen.
+pub(crate) const ROOT: usize = 0;
+
+/// How many recent needles a thread keeps, to share them between equal terminators.
+///
+/// A program speaks a few protocols of one to three terminators each, and thousands of conversations use the
+/// same ones. Sixteen cover that, and to look through them is quicker than to build one.
+const RECENT_NEEDLES: usize = 16;
+
+/// The total length of several patterns up to which they are compared one by one at each last byte.
+///
+/// It bounds what a hostile peer's byte may cost; longer sets go through the automaton, two steps a byte.
+const COMPARED_PATTERNS: usize = 32;
+
+thread_local! {
+    /// The most recent first.
+    static RECENT: RefCell<Vec<Rc<Needles>>> = const { RefCell::new(Vec::new()) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_terminator_is_two_words() {
+        assert!(size_of::<Terminator>() <= 16);
+    }
+
+    fn needles(terminator: &Terminator) -> &Rc<Needles> {
+        match &terminator.kind {
+            Kind::Bytes(needles) => needles,
+            kind => panic!("no byte strings: {}", matches!(kind, Kind::Never)),
+        }
+    }
+
+    #[test]
+    fn equal_terminators_share_their_needles() {
+        let first = Terminator::from(b"\r\n");
+        let second = Terminator::try_from(&b"\r\n"[..]).unwrap();
+        assert!(Rc::ptr_eq(needles(&first), needles(&second)));
+
+        let first = Terminator::any(["\n", "\r\n", "\n"]).unwrap();
+        assert!(Rc::ptr_eq(needles(&first), needles(&Terminator::line())));
+        assert_ne!(first, second);
+    }
+
+    #[test]
+    fn the_table_of_shared_needles_is_bounded_and_keeps_the_recent_ones() {
+        let kept = Terminator::crlf();
+        let lost = Terminator::from(b"lost");
+        for i in 0..100_u8 {
+            drop(Terminator::from(&[i, i]));
+            drop(Terminator::crlf());
+        }
+        assert_eq!(RECENT.with_borrow(Vec::len), RECENT_NEEDLES);
+        assert!(Rc::ptr_eq(needles(&kept), needles(&Terminator::crlf())));
+        assert!(!Rc::ptr_eq(needles(&lost), needles(&Terminator::from(b"lost"))));
+        assert_eq!(lost, Terminator::from(b"lost"));
+    }
+
+    #[test]
+    fn a_terminator_without_a_byte_is_refused() {
+        assert_eq!(Terminator::any::<&str>([]), Err(EmptyTerminator));
+        assert_eq!(Terminator::any(["\n", ""]), Err(EmptyTerminator));
+        assert_eq!(Terminator::try_from(&b""[..]), Err(EmptyTerminator));
+        assert_eq!(Terminator::count(0), Err(EmptyTerminator));
+    }
+
+    #[test]
+    fn a_terminator_shows_what_it_is() {
+        assert_eq!(format!("{:?}", Terminator::lf()), r#"Terminator(b"\n")"#);
+        assert_eq!(format!("{:?}", Terminator::line()), r#"Terminator::any([b"\r\n", b"\n"])"#);
+        assert_eq!(format!("{:?}", Terminator::count(7).unwrap()), "Terminator::count(7)");
+        assert_eq!(format!("{:?}", Terminator::none()), "Terminator::none()");
+    }
+
+    #[test]
+    fn a_terminator_tells_its_kind_apart() {
+        assert_eq!(Terminator::crlf().patterns().collect::<Vec<_>>(), [b"\r\n"]);
+        assert_eq!(Terminator::crlf().as_count(), None);
+        assert_eq!(Terminator::count(7).unwrap().patterns().len(), 0);
+        assert_eq!(Terminator::count(7).unwrap().as_count(), Some(7));
+        assert!(Terminator::none().is_none() && !Terminator::crlf().is_none());
+    }
+
+    /// Every kind of search, against the automaton, which the splitter's tests hold against an oracle.
+    #[test]
+    fn every_search_agrees_with_the_automaton() {
+        let sets: &[&[&str]] = &[
+            &["a"],
+            &["ab"],
+            &["aa"],
+            &["ab", "b"],
+            &["aab"],
+            &["abab"],
+            &["a", "b"],
+            &["ab", "ba"],
+            &["aab", "b", "bba"],
+            &["abb", "bab", "bbc"],
+        ];
+        for &set in sets {
+            let terminator = Terminator::any(set).unwrap();
+            let needles = needles(&terminator);
+            for number in 0..3_u32.pow(9) {
+                let window: Vec<u8> = (0..9).map(|i| b"abc"[(number / 3_u32.pow(i) % 3) as usize]).collect();
+                let walked = needles.walk(&window, &mut 0);
+                assert_eq!(needles.search(&window, true, &mut 0), walked, "{terminator:?} in {window:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn long_sets_and_sets_with_many_last_bytes_use_the_automaton() {
+        let long = Terminator::any(["a".repeat(16), "a".repeat(17)]).unwrap();
+        assert!(matches!(needles(&long).search, Search::Automaton));
+        let many = Terminator::any(["a", "b", "c", "d"]).unwrap();
+        assert!(matches!(needles(&many).search, Search::Automaton));
+        let few = Terminator::any(["xa", "b", "c"]).unwrap();
+        assert!(matches!(needles(&few).search, Search::LastBytes(LastBytes::Three(..))));
+    }
+}

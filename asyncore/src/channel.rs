@@ -1,0 +1,176 @@
+//! [`Channel`]: two predicates and the callbacks of one socket, with their defaults.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use crate::panics::describe;
+use crate::{CloseReason, Context, Dispatcher, Error, Received, Result};
+
+/// The half of a channel that its user writes: what it waits for, and what it does when that comes.
+///
+/// The other half is its [`Dispatcher`], which stays in the map and is reached by id, `cx.map` and `cx.id`. `A` is
+/// the application's own state, handed to every callback as `cx.app`.
+///
+/// Every callback is called by the loop, never from inside another call, and at most one runs at a time. An `Err`
+/// goes to [`handle_error`](Self::handle_error); a panic closes the channel. Neither reaches another channel.
+/// After a channel was closed, only [`handle_close`](Self::handle_close) runs.
+///
+/// ```
+/// use asyncore::{Channel, Context, Map, Received, Result};
+///
+/// /// Sends back what it reads.
+/// struct Echo;
+///
+/// impl Channel for Echo {
+///     fn handle_read(&mut self, cx: &mut Context<'_>) -> Result {
+///         while let Received::Data(data) = cx.map.recv(cx.id, 4096)? {
+///             cx.map.push(cx.id, &data[..]);
+///         }
+///         Ok(())
+///     }
+/// }
+///
+/// let mut map = Map::new()?;
+/// let ids = map.listen("127.0.0.1:0", |_peer| Echo)?;
+/// assert!(map.get(ids[0]).is_some());
+/// # Ok::<(), asyncore::Error>(())
+/// ```
+pub trait Channel<A: 'static = ()>: Any {
+    /// Whether the channel wants to read; true unless overridden.
+    ///
+    /// Asked when the channel was touched in a turn: a callback of it ran, or someone reached it through the map. If
+    /// the answer changes for another reason, say so with [`Map::touch`](crate::Map::touch).
+    fn readable(&self) -> bool {
+        true
+    }
+
+    /// Whether the channel wants [`handle_write`](Self::handle_write); false unless overridden.
+    ///
+    /// Queued output needs no yes here: the loop sends it by itself. Only a channel that calls
+    /// [`Map::send`](crate::Map::send) has to ask, and only while it has something to send: a socket is nearly always
+    /// writable, so a constant yes keeps the loop turning.
+    fn writable(&self) -> bool {
+        false
+    }
+
+    /// Reads what came in, with [`Map::recv`](crate::Map::recv).
+    ///
+    /// It is called again while there is more, so one read a call is enough. The default drops the input and warns.
+    ///
+    /// # Errors
+    ///
+    /// What it returns goes to [`handle_error`](Self::handle_error).
+    fn handle_read(&mut self, cx: &mut Context<'_, A>) -> Result {
+        tracing::warn!(id = %cx.id, "unhandled read event: input dropped");
+        while let Received::Data(_) = cx.map.recv(cx.id, 4096)? {}
+        Ok(())
+    }
+
+    /// Writes, with [`Map::send`](crate::Map::send), because [`writable`](Self::writable) said yes.
+    ///
+    /// # Errors
+    ///
+    /// What it returns goes to [`handle_error`](Self::handle_error).
+    fn handle_write(&mut self, cx: &mut Context<'_, A>) -> Result {
+        tracing::warn!(id = %cx.id, "unhandled write event");
+        Ok(())
+    }
+
+    /// Takes urgent (out-of-band) data, with [`Map::recv_urgent`](crate::Map::recv_urgent). The default drops it.
+    ///
+    /// # Errors
+    ///
+    /// What it returns goes to [`handle_error`](Self::handle_error).
+    fn handle_expt(&mut self, cx: &mut Context<'_, A>) -> Result {
+        tracing::debug!(id = %cx.id, "unhandled urgent data dropped");
+        cx.map.recv_urgent(cx.id).map(drop)
+    }
+
+    /// The channel is connected: its own connect succeeded, or it was added with a socket that had a peer already.
+    ///
+    /// At most once, before any other callback of a connection; always from the loop, never from inside `connect` or
+    /// `add`.
+    ///
+    /// # Errors
+    ///
+    /// What it returns goes to [`handle_error`](Self::handle_error).
+    fn handle_connect(&mut self, _cx: &mut Context<'_, A>) -> Result {
+        Ok(())
+    }
+
+    /// Connections wait on a listening channel. The default accepts them, and hands each to
+    /// [`handle_accepted`](Self::handle_accepted); what fails there, fails for that connection alone.
+    ///
+    /// # Errors
+    ///
+    /// What it returns goes to [`handle_error`](Self::handle_error), which closes the listener by default.
+    fn handle_accept(&mut self, cx: &mut Context<'_, A>) -> Result {
+        while let Some(accepted) = cx.map.accept(cx.id)? {
+            match catch_unwind(AssertUnwindSafe(|| self.handle_accepted(cx, accepted))) {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::warn!(id = %cx.id, %error, "an accepted connection was dropped"),
+                Err(panic) => {
+                    let panic = describe(panic);
+                    tracing::error!(id = %cx.id, panic, "an accepted connection was dropped after a panic");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes one accepted connection, usually into the map with [`Map::add`](crate::Map::add). The default closes it.
+    ///
+    /// # Errors
+    ///
+    /// An error drops this connection; the listener goes on.
+    fn handle_accepted(&mut self, cx: &mut Context<'_, A>, accepted: Dispatcher) -> Result {
+        tracing::warn!(id = %cx.id, "unhandled accepted event: connection closed");
+        drop(accepted);
+        Ok(())
+    }
+
+    /// The peer has ended its side: there is nothing more to read. At most once.
+    ///
+    /// The other direction still works. The default closes the channel when what is queued has been sent; an override
+    /// that does not may go on writing, and closes later.
+    ///
+    /// # Errors
+    ///
+    /// What it returns goes to [`handle_error`](Self::handle_error).
+    fn handle_eof(&mut self, cx: &mut Context<'_, A>) -> Result {
+        cx.map.close_when_done(cx.id);
+        Ok(())
+    }
+
+    /// Output that had gone over the high mark has fallen to the low mark: time to make more.
+    ///
+    /// # Errors
+    ///
+    /// What it returns goes to [`handle_error`](Self::handle_error).
+    fn handle_drained(&mut self, _cx: &mut Context<'_, A>) -> Result {
+        Ok(())
+    }
+
+    /// The map shuts down: say goodbye, then close. The default closes when what is queued has been sent.
+    ///
+    /// # Errors
+    ///
+    /// What it returns goes to [`handle_error`](Self::handle_error).
+    fn handle_shutdown(&mut self, cx: &mut Context<'_, A>) -> Result {
+        cx.map.close_when_done(cx.id);
+        Ok(())
+    }
+
+    /// One of the channel's callbacks or producers failed, or its connect did. The default logs and closes.
+    ///
+    /// An override may keep the channel open, but not after a panic or a failed connect.
+    fn handle_error(&mut self, cx: &mut Context<'_, A>, error: &Error) {
+        tracing::warn!(id = %cx.id, peer = %cx.map.peer_name(cx.id), %error, "closing a channel after an error");
+        cx.map.close(cx.id);
+    }
+
+    /// The channel is closed; its last callback, and called exactly once, with the reason.
+    ///
+    /// [`Map::remove`](crate::Map::remove) alone ends a channel without it.
+    fn handle_close(&mut self, _cx: &mut Context<'_, A>, _reason: CloseReason) {}
+}

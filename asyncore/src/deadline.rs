@@ -1,0 +1,87 @@
+//! What is due at a time: the deadlines of a map, soonest first.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use crate::ChannelId;
+
+/// What happens when a deadline passes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Due {
+    /// A lingering channel has waited long enough for its peer's end.
+    Linger(ChannelId),
+    /// A draining channel shows whether its output moved.
+    Drain(ChannelId),
+    /// A channel whose socket had no memory for its output tries again.
+    Retry(ChannelId),
+    /// A listener that was out of descriptors accepts again.
+    Accept(ChannelId),
+    /// A shutdown has lasted long enough.
+    ShutDown,
+}
+
+/// The name of one deadline, to cancel it by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct DeadlineKey {
+    at: Instant,
+    /// Tells deadlines of one instant apart, and keeps them in the order in which they were set.
+    number: u64,
+}
+
+/// An ordered list of deadlines; set, cancel and take are O(log n).
+#[derive(Debug, Default)]
+pub(crate) struct Deadlines {
+    waiting: BTreeMap<DeadlineKey, Due>,
+    set: u64,
+}
+
+impl Deadlines {
+    pub(crate) fn set(&mut self, at: Instant, due: Due) -> DeadlineKey {
+        self.set += 1;
+        let key = DeadlineKey { at, number: self.set };
+        self.waiting.insert(key, due);
+        key
+    }
+
+    pub(crate) fn cancel(&mut self, key: DeadlineKey) {
+        self.waiting.remove(&key);
+    }
+
+    pub(crate) fn next(&self) -> Option<Instant> {
+        self.waiting.first_key_value().map(|(key, _)| key.at)
+    }
+
+    /// Takes the soonest deadline that has passed by `now`.
+    pub(crate) fn take_due(&mut self, now: Instant) -> Option<Due> {
+        let first = self.waiting.first_entry()?;
+        (first.key().at <= now).then(|| first.remove())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn deadlines_come_in_order_and_not_before_their_time() {
+        let start = Instant::now();
+        let id = |slot| ChannelId::new(slot, NonZeroU32::MIN);
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut deadlines = Deadlines::default();
+        deadlines.set(at(2), Due::Linger(id(2)));
+        let cancelled = deadlines.set(at(1), Due::Linger(id(9)));
+        deadlines.set(at(1), Due::Linger(id(1)));
+        deadlines.set(at(1), Due::Accept(id(1)));
+        deadlines.cancel(cancelled);
+        assert_eq!(deadlines.next(), Some(at(1)));
+        assert_eq!(deadlines.take_due(start), None);
+        assert_eq!(deadlines.take_due(at(3)), Some(Due::Linger(id(1))));
+        assert_eq!(deadlines.take_due(at(3)), Some(Due::Accept(id(1))));
+        assert_eq!(deadlines.take_due(at(3)), Some(Due::Linger(id(2))));
+        assert_eq!(deadlines.take_due(at(3)), None);
+        assert_eq!(deadlines.next(), None);
+    }
+}

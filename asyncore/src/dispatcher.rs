@@ -1,0 +1,513 @@
+//! [`Dispatcher`]: one non-blocking socket, its state, its output queue and its counts.
+
+use std::fmt;
+use std::io;
+use std::net::{Shutdown, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::address::PackedAddress;
+use crate::deadline::DeadlineKey;
+use crate::limits::BACKLOG;
+use crate::outbox::Outbox;
+use crate::poller::Source;
+use crate::socket::{AcceptError, Connecting, Moved, Socket};
+use crate::{Address, CloseReason, Family, Kind, Limits};
+
+/// A thin wrapper of one non-blocking socket: the half of a channel that the map keeps.
+///
+/// Create one, prepare it (bind, listen, connect), and give it to [`Map::add`](crate::Map::add) with its handler. Or
+/// adopt a socket of the standard library: `Dispatcher::try_from(stream)`. From then on the map owns it, reads and
+/// writes go through the map by id, and [`Map::get`](crate::Map::get) shows it.
+///
+/// ```
+/// use asyncore::{Address, Dispatcher, Family, Kind, State};
+///
+/// let mut listener = Dispatcher::create_socket(Family::V4, Kind::Stream)?;
+/// listener.set_reuse_addr()?;
+/// listener.bind("127.0.0.1:0".parse::<Address>()?)?;
+/// listener.listen(128)?;
+/// assert_eq!(listener.state(), State::Listening);
+/// assert!(listener.accept()?.is_none(), "nobody has connected");
+/// # Ok::<(), asyncore::Error>(())
+/// ```
+pub struct Dispatcher {
+    pub(crate) socket: Socket,
+    pub(crate) state: State,
+    /// Why it closes, from the moment that is settled.
+    pub(crate) reason: Option<CloseReason>,
+    peer: PackedAddress,
+    /// `None`: the map's.
+    pub(crate) limits: Option<Rc<Limits>>,
+    /// Present only while there is output.
+    pub(crate) outbox: Option<Box<Outbox>>,
+    pub(crate) bytes_in: u64,
+    pub(crate) bytes_out: u64,
+    /// What few channels need, and those only for a while.
+    pub(crate) rare: Option<Box<Rare>>,
+}
+
+/// Where a channel is in its life.
+///
+/// ```text
+/// Created ──► Listening ─────────────────────────────────────────────┐
+///    │                                                               ▼
+///    └─► Connecting ─► Open ─► PeerClosed ──────► Draining ───────► Closed
+///                       │ └──────────────────────────▲ └► Lingering ─▲
+///                       └─► Finishing ─► WriteClosed ┴───────────────┘
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum State {
+    /// Neither connected nor listening.
+    Created,
+    /// Accepts connections.
+    Listening,
+    /// A connect is under way.
+    Connecting,
+    /// Reads and writes; a datagram socket is always open.
+    Open,
+    /// The peer has ended its side; writing goes on.
+    PeerClosed,
+    /// Writing ends when the queue is empty; reading goes on.
+    Finishing,
+    /// Writing has ended; reading goes on.
+    WriteClosed,
+    /// Closes when the queue is empty; input is dropped.
+    Draining,
+    /// All is sent and writing has ended; late input is dropped for a while, so that the peer sees the last reply.
+    Lingering,
+    /// Closed.
+    Closed,
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Created => "created",
+            Self::Listening => "listening",
+            Self::Connecting => "connecting",
+            Self::Open => "open",
+            Self::PeerClosed => "peer closed",
+            Self::Finishing => "finishing",
+            Self::WriteClosed => "write closed",
+            Self::Draining => "draining",
+            Self::Lingering => "lingering",
+            Self::Closed => "closed",
+        })
+    }
+}
+
+/// What few channels need, and those only for a while.
+#[derive(Debug, Default)]
+pub(crate) struct Rare {
+    /// The result of a connect that was known at once, until the loop reports it.
+    pub(crate) connected: Option<io::Result<()>>,
+    /// The deadline of a closing channel or of a listener's pause.
+    pub(crate) deadline: Option<DeadlineKey>,
+    /// What `bytes_out` was when the drain deadline was last set.
+    pub(crate) drained_at: u64,
+    /// Input dropped while draining and lingering.
+    pub(crate) dropped: usize,
+    /// `close_when_done` was called while connecting.
+    pub(crate) finish_when_connected: bool,
+}
+
+impl Dispatcher {
+    fn new(socket: Socket, state: State, peer: Option<Address>) -> Self {
+        Self {
+            socket,
+            state,
+            reason: None,
+            peer: peer.into(),
+            limits: None,
+            outbox: None,
+            bytes_in: 0,
+            bytes_out: 0,
+            rare: None,
+        }
+    }
+
+    /// Creates a non-blocking socket that is not inherited by child processes.
+    ///
+    /// # Errors
+    ///
+    /// If the system has no descriptor left, or does not know the family.
+    pub fn create_socket(family: Family, kind: Kind) -> io::Result<Self> {
+        let state = match kind {
+            Kind::Stream => State::Created,
+            Kind::Datagram => State::Open,
+        };
+        Ok(Self::new(Socket::create(family, kind)?, state, None))
+    }
+
+    /// A TCP or Unix-domain listener on `address`, with [`BACKLOG`] and, for TCP, the address reusable at once.
+    ///
+    /// # Errors
+    ///
+    /// If the address is in use, not one of this machine's, or not permitted.
+    pub fn listener(address: impl Into<Address>) -> io::Result<Self> {
+        let address = address.into();
+        let family = Family::of(&address);
+        let mut listener = Self::create_socket(family, Kind::Stream)?;
+        if family != Family::Unix {
+            listener.set_reuse_addr()?;
+        }
+        listener.bind(address)?;
+        listener.listen(BACKLOG)?;
+        Ok(listener)
+    }
+
+    /// A stream socket that connects to `address`: see [`connect`](Self::connect).
+    ///
+    /// # Errors
+    ///
+    /// If no socket can be created, or the address cannot be one.
+    pub fn connecting_to(address: impl Into<Address>) -> io::Result<Self> {
+        let address = address.into();
+        let mut dispatcher = Self::create_socket(Family::of(&address), Kind::Stream)?;
+        dispatcher.connect(address)?;
+        Ok(dispatcher)
+    }
+
+    /// Lets the address be bound while connections of an earlier listener on it are still dying (`SO_REUSEADDR`).
+    ///
+    /// # Errors
+    ///
+    /// If the system refuses the option.
+    pub fn set_reuse_addr(&self) -> io::Result<()> {
+        self.socket.options().set_reuse_address(true)
+    }
+
+    /// Binds the socket to an address of this machine; port 0 takes a free one.
+    ///
+    /// # Errors
+    ///
+    /// If the address is in use, not one of this machine's, or not permitted.
+    pub fn bind(&mut self, address: impl Into<Address>) -> io::Result<()> {
+        self.socket.bind(&address.into())
+    }
+
+    /// Begins to accept connections; the system queues up to `backlog` of them.
+    ///
+    /// # Errors
+    ///
+    /// If the socket is connected, or cannot listen.
+    pub fn listen(&mut self, backlog: u32) -> io::Result<()> {
+        if self.state != State::Created {
+            return Err(misuse("only a new stream socket can listen"));
+        }
+        self.socket.listen(backlog)?;
+        self.state = State::Listening;
+        Ok(())
+    }
+
+    /// Takes the next connection that waits, if any. A connection that is already lost is passed over.
+    ///
+    /// In a map use [`Map::accept`](crate::Map::accept), which also minds the limits.
+    ///
+    /// # Errors
+    ///
+    /// If the socket does not listen, or the system is out of descriptors or memory.
+    pub fn accept(&mut self) -> io::Result<Option<Self>> {
+        loop {
+            match self.accept_one() {
+                Err(error) if AcceptError::classify(&error) == AcceptError::Next => {}
+                other => return other,
+            }
+        }
+    }
+
+    /// One try: would-block is `None`.
+    pub(crate) fn accept_one(&self) -> io::Result<Option<Self>> {
+        match self.socket.accept() {
+            Ok((socket, peer)) => {
+                let mut accepted = Self::new(socket, State::Open, peer);
+                accepted.limits.clone_from(&self.limits);
+                accepted.apply_nodelay();
+                Ok(Some(accepted))
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Begins to connect. The result is told once, by the loop: `handle_connect`, or `handle_error` and
+    /// `handle_close`. A connect that fails at once is told in the same way.
+    ///
+    /// A datagram socket is connected when this returns: it then sends to and receives from that peer alone.
+    ///
+    /// # Errors
+    ///
+    /// If the socket is connected, connecting or listening, or the address cannot be one.
+    pub fn connect(&mut self, address: impl Into<Address>) -> io::Result<()> {
+        let address = address.into();
+        if self.socket.kind == Kind::Datagram {
+            self.socket.connect(&address)?;
+            self.peer = Some(address).into();
+            return Ok(());
+        }
+        if self.state != State::Created {
+            return Err(misuse("this socket is connected, connecting or listening already"));
+        }
+        address.to_sock_addr()?;
+        self.apply_nodelay();
+        let connected = match self.socket.connect(&address) {
+            Ok(Connecting::Pending) => None,
+            Ok(Connecting::Done) => Some(Ok(())),
+            Err(error) => Some(Err(error)),
+        };
+        if connected.is_some() {
+            self.rare().connected = connected;
+        }
+        self.peer = Some(address).into();
+        self.state = State::Connecting;
+        Ok(())
+    }
+
+    /// What has become of the connect under way: `None` while it is still open.
+    pub(crate) fn connect_result(&mut self, writable: bool) -> Option<io::Result<()>> {
+        if let Some(connected) = self.rare.as_mut().and_then(|rare| rare.connected.take()) {
+            return Some(connected);
+        }
+        match self.socket.take_error() {
+            Some(error) => Some(Err(error)),
+            None => writable.then_some(Ok(())),
+        }
+    }
+
+    pub(crate) fn has_connect_result(&self) -> bool {
+        self.rare.as_ref().is_some_and(|rare| rare.connected.is_some())
+    }
+
+    /// Sends what the socket takes at once: how many bytes, 0 when it would block.
+    ///
+    /// In a map use [`Map::send`](crate::Map::send).
+    ///
+    /// # Errors
+    ///
+    /// If the connection is lost.
+    pub fn send(&mut self, data: &[u8]) -> io::Result<usize> {
+        match self.socket.send(data)? {
+            Moved::Bytes(sent) => {
+                self.bytes_out += sent as u64;
+                Ok(sent)
+            }
+            Moved::WouldBlock => Ok(0),
+        }
+    }
+
+    /// Receives into `room`: how many bytes, 0 at the end of the stream; `None` when it would block.
+    ///
+    /// In a map use [`Map::recv`](crate::Map::recv).
+    ///
+    /// # Errors
+    ///
+    /// If the connection is lost.
+    pub fn recv(&mut self, room: &mut [u8]) -> io::Result<Option<usize>> {
+        match self.socket.recv(room)? {
+            Moved::Bytes(received) => {
+                self.bytes_in += received as u64;
+                Ok(Some(received))
+            }
+            Moved::WouldBlock => Ok(None),
+        }
+    }
+
+    /// Closes the socket. In a map use [`Map::close`](crate::Map::close).
+    pub fn close(self) {
+        drop(self);
+    }
+
+    /// Ends the writing side: the peer reads an end of file. In a map use
+    /// [`Map::shutdown_write`](crate::Map::shutdown_write), which sends what is queued first.
+    ///
+    /// # Errors
+    ///
+    /// If the socket is not connected.
+    pub fn shutdown_write(&mut self) -> io::Result<()> {
+        self.socket.shutdown(Shutdown::Write)
+    }
+
+    /// The address it is bound to, with the port that was chosen for port 0.
+    ///
+    /// # Errors
+    ///
+    /// If the system does not tell.
+    pub fn local_addr(&self) -> io::Result<Option<Address>> {
+        self.socket.local_address()
+    }
+
+    /// The peer's address as accept or connect knew it; `None` for a listener or an unconnected socket.
+    #[must_use]
+    pub fn peer_addr(&self) -> Option<Address> {
+        self.peer.unpack()
+    }
+
+    pub(crate) const fn peer(&self) -> &PackedAddress {
+        &self.peer
+    }
+
+    /// Where it is in its life.
+    #[must_use]
+    pub const fn state(&self) -> State {
+        self.state
+    }
+
+    /// The family of its addresses.
+    #[must_use]
+    pub const fn family(&self) -> Family {
+        self.socket.family
+    }
+
+    /// Whether it carries a stream or datagrams.
+    #[must_use]
+    pub const fn kind(&self) -> Kind {
+        self.socket.kind
+    }
+
+    /// Bytes received so far.
+    #[must_use]
+    pub const fn bytes_in(&self) -> u64 {
+        self.bytes_in
+    }
+
+    /// Bytes that the socket took so far.
+    #[must_use]
+    pub const fn bytes_out(&self) -> u64 {
+        self.bytes_out
+    }
+
+    /// Bytes of output that are queued; what producers have not made yet is not among them.
+    #[must_use]
+    pub fn queued(&self) -> usize {
+        self.outbox.as_ref().map_or(0, |outbox| outbox.bytes())
+    }
+
+    /// Gives this socket, and what it accepts, its own limits instead of the map's.
+    pub fn set_limits(&mut self, limits: impl Into<Rc<Limits>>) {
+        self.limits = Some(limits.into());
+    }
+
+    /// Whether small writes go out at once (`TCP_NODELAY`); other sockets than TCP ignore it.
+    ///
+    /// # Errors
+    ///
+    /// If the system refuses the option.
+    pub fn set_nodelay(&self, nodelay: bool) -> io::Result<()> {
+        if self.family() == Family::Unix || self.kind() == Kind::Datagram {
+            return Ok(());
+        }
+        self.socket.options().set_tcp_nodelay(nodelay)
+    }
+
+    /// Whether the system probes a silent peer; with a time, after how much silence (else the system's own, often two
+    /// hours).
+    ///
+    /// # Errors
+    ///
+    /// If the system refuses the option.
+    pub fn set_keepalive(&self, keepalive: bool, after: Option<Duration>) -> io::Result<()> {
+        let options = self.socket.options();
+        options.set_keepalive(keepalive)?;
+        match after {
+            Some(after) if keepalive => options.set_tcp_keepalive(&socket2::TcpKeepalive::new().with_time(after)),
+            _ => Ok(()),
+        }
+    }
+
+    /// What the system does with unsent bytes when the socket closes (`SO_LINGER`): with zero, the connection is reset.
+    ///
+    /// # Errors
+    ///
+    /// If the system refuses the option.
+    pub fn set_linger(&self, linger: Option<Duration>) -> io::Result<()> {
+        self.socket.options().set_linger(linger)
+    }
+
+    /// The system's receive buffer, in bytes; the system may round it.
+    ///
+    /// # Errors
+    ///
+    /// If the system refuses the option.
+    pub fn set_recv_buffer_size(&self, bytes: usize) -> io::Result<()> {
+        self.socket.options().set_recv_buffer_size(bytes)
+    }
+
+    /// The system's send buffer, in bytes; the system may round it.
+    ///
+    /// # Errors
+    ///
+    /// If the system refuses the option.
+    pub fn set_send_buffer_size(&self, bytes: usize) -> io::Result<()> {
+        self.socket.options().set_send_buffer_size(bytes)
+    }
+
+    fn apply_nodelay(&self) {
+        if self.limits.as_ref().is_none_or(|limits| limits.nodelay)
+            && let Err(error) = self.set_nodelay(true)
+        {
+            // The connection is lost already; its first read tells.
+            tracing::debug!(%error, "no TCP_NODELAY");
+        }
+    }
+
+    pub(crate) fn rare(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
+    }
+
+    /// Adopts a descriptor: what it is, the system is asked.
+    fn adopt(fd: OwnedFd) -> io::Result<Self> {
+        let options = socket2::SockRef::from(&fd);
+        options.set_nonblocking(true)?;
+        let local = options.local_addr()?;
+        let family = match (local.as_socket_ipv4(), local.as_socket_ipv6()) {
+            (Some(_), _) => Family::V4,
+            (_, Some(_)) => Family::V6,
+            _ => Family::Unix,
+        };
+        let kind = if options.r#type()? == socket2::Type::DGRAM { Kind::Datagram } else { Kind::Stream };
+        let listens = kind == Kind::Stream && options.is_listener()?;
+        let socket = Socket { source: Source::new(fd), family, kind };
+        // A stream whose peer has reset it has no address any more; reading tells the rest.
+        let peer = if listens { None } else { socket.peer_address().ok().flatten() };
+        Ok(Self::new(socket, if listens { State::Listening } else { State::Open }, peer))
+    }
+}
+
+impl AsFd for Dispatcher {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+impl fmt::Debug for Dispatcher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Dispatcher")
+            .field("state", &self.state)
+            .field("peer", &format_args!("{}", self.peer))
+            .field("queued", &self.queued())
+            .finish_non_exhaustive()
+    }
+}
+
+macro_rules! adopt {
+    ($($socket:ty),+ $(,)?) => {$(
+        impl TryFrom<$socket> for Dispatcher {
+            type Error = io::Error;
+
+            /// Adopts the socket, and makes it non-blocking.
+            fn try_from(socket: $socket) -> io::Result<Self> {
+                Self::adopt(socket.into())
+            }
+        }
+    )+};
+}
+
+adopt!(TcpStream, TcpListener, UdpSocket, UnixStream, UnixListener, UnixDatagram);
+
+fn misuse(text: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, text)
+}

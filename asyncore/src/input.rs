@@ -1,0 +1,268 @@
+//! The input side of the map: receive, accept, pause and resume.
+
+use std::fs::File;
+
+use crate::buffer::BufferPool;
+use crate::deadline::Due;
+use crate::interest::Pauses;
+use crate::map::Flags;
+use crate::socket::{AcceptError, Moved};
+use crate::{Address, ChannelId, Dispatcher, Map, ReadBuffer, Result, State};
+
+/// What [`Map::recv`] found.
+#[derive(Debug)]
+#[expect(clippy::exhaustive_enums, reason = "a read has these three outcomes")]
+pub enum Received {
+    /// Bytes; on a datagram channel one datagram, which may be empty.
+    Data(ReadBuffer),
+    /// Nothing for now, or the channel has had its share of this turn.
+    WouldBlock,
+    /// Nothing any more: the peer has ended its side, or the channel is closed. The loop tells the rest, by
+    /// `handle_eof` or `handle_close`.
+    End,
+}
+
+impl<A: 'static> Map<A> {
+    /// Receives at most `most` bytes from a channel's socket.
+    ///
+    /// A lost connection is not an error here: the channel is closed, and the answer is [`Received::End`].
+    ///
+    /// # Errors
+    ///
+    /// If the system refuses the read for another reason than a lost connection.
+    pub fn recv(&mut self, id: ChannelId, most: usize) -> Result<Received> {
+        let mine = self.serving.id == Some(id);
+        let most = if mine {
+            self.serving.received = true;
+            most.min(self.serving.bytes)
+        } else {
+            most
+        };
+        let Some(entry) = Self::entry_in(&mut self.slots, id) else { return Ok(Received::End) };
+        let dispatcher = &mut entry.dispatcher;
+        match dispatcher.state {
+            State::Open | State::Finishing | State::WriteClosed if !entry.flags.has(Flags::EOF_SEEN) => {}
+            State::Created | State::Connecting | State::Listening => return Ok(Received::WouldBlock),
+            _ => return Ok(Received::End),
+        }
+        if most == 0 {
+            return Ok(Received::WouldBlock);
+        }
+        let mut buffer = BufferPool::lend(&self.buffers);
+        match dispatcher.socket.recv(buffer.room(most)) {
+            Ok(Moved::Bytes(0)) if dispatcher.socket.kind == crate::Kind::Stream => {
+                self.end_of_file(id);
+                Ok(Received::End)
+            }
+            Ok(Moved::Bytes(received)) => {
+                dispatcher.bytes_in += received as u64;
+                if mine {
+                    self.serving.bytes -= received;
+                }
+                buffer.fill(received);
+                Ok(Received::Data(buffer))
+            }
+            Ok(Moved::WouldBlock) => Ok(Received::WouldBlock),
+            Err(error) => self.lost(id, error).map(|()| Received::End),
+        }
+    }
+
+    /// Receives one datagram and its sender's address; `None` when there is none for now.
+    ///
+    /// What does not fit into `most` bytes is cut off by the system.
+    ///
+    /// # Errors
+    ///
+    /// If the system refuses the read; on a connected socket also when an earlier datagram came back undelivered.
+    pub fn recv_from(&mut self, id: ChannelId, most: usize) -> Result<Option<(ReadBuffer, Option<Address>)>> {
+        let mine = self.serving.id == Some(id);
+        if mine {
+            self.serving.received = true;
+            if self.serving.bytes == 0 {
+                return Ok(None);
+            }
+        }
+        let Some(entry) = Self::entry_in(&mut self.slots, id) else { return Ok(None) };
+        if entry.dispatcher.state != State::Open {
+            return Ok(None);
+        }
+        let mut buffer = BufferPool::lend(&self.buffers);
+        let Some((received, sender)) = entry.dispatcher.socket.recv_from(buffer.room(most))? else { return Ok(None) };
+        entry.dispatcher.bytes_in += received as u64;
+        if mine {
+            // An empty datagram costs a turn's share too, so that a flood of them ends.
+            self.serving.bytes = self.serving.bytes.saturating_sub(received.max(SMALLEST_DATAGRAM));
+        }
+        buffer.fill(received);
+        Ok(Some((buffer, sender)))
+    }
+
+    /// Takes the urgent (out-of-band) byte of a stream, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// If the connection is lost.
+    pub fn recv_urgent(&mut self, id: ChannelId) -> Result<Option<u8>> {
+        match self.live(id) {
+            Some(entry) => Ok(entry.dispatcher.socket.recv_urgent()?),
+            None => Ok(None),
+        }
+    }
+
+    /// Accepts the next connection that waits on a listening channel, if any, with the listener's limits.
+    ///
+    /// A connection that is lost already is passed over. When descriptors or memory run out, or the map is full, the
+    /// listener pauses until a channel closes or a moment has passed, and the answer is `None`.
+    ///
+    /// # Errors
+    ///
+    /// If the listener itself fails.
+    pub fn accept(&mut self, id: ChannelId) -> Result<Option<Dispatcher>> {
+        if self.reserve.is_none() {
+            self.reserve = File::open("/dev/null").ok().map(Into::into);
+        }
+        loop {
+            if self.serving.id == Some(id) {
+                if self.serving.accepts == 0 {
+                    return Ok(None);
+                }
+                self.serving.accepts -= 1;
+            }
+            if self.channels >= self.options.connections {
+                tracing::debug!(%id, channels = self.channels, "the map is full: listener paused");
+                self.starve(id, false);
+                return Ok(None);
+            }
+            let Some(entry) = self.live(id).filter(|entry| entry.dispatcher.state == State::Listening) else {
+                return Ok(None);
+            };
+            match entry.dispatcher.accept_one() {
+                Ok(None) => return Ok(None),
+                Ok(Some(accepted)) => {
+                    self.counters.accepted += 1;
+                    return Ok(Some(accepted));
+                }
+                Err(error) => {
+                    self.counters.accept_errors += 1;
+                    match AcceptError::classify(&error) {
+                        AcceptError::Next => tracing::debug!(%id, %error, "a connection was lost before it was accepted"),
+                        AcceptError::Exhausted => {
+                            self.out_of_descriptors(id, &error);
+                            return Ok(None);
+                        }
+                        AcceptError::Fatal => return Err(error.into()),
+                    }
+                }
+            }
+        }
+    }
+
+    /// Stops the delivery of input to a channel until [`resume_reading`](Self::resume_reading), from the next callback on.
+    ///
+    /// The system's buffers fill up, and the peer has to wait: this is back-pressure.
+    pub fn pause_reading(&mut self, id: ChannelId) {
+        if let Some(entry) = self.live_mut(id) {
+            entry.pauses.insert(Pauses::USER);
+            self.touch(id);
+        }
+    }
+
+    /// Ends a pause; the channel is served in this turn or the next, also with input that it had received before.
+    pub fn resume_reading(&mut self, id: ChannelId) {
+        if let Some(entry) = self.live_mut(id)
+            && entry.pauses.contains(Pauses::USER)
+        {
+            entry.pauses.remove(Pauses::USER);
+            self.touch(id);
+            self.read_again(id);
+        }
+    }
+
+    /// Has `handle_read` called once more without an event: for a channel that holds input back by itself.
+    pub fn read_again(&mut self, id: ChannelId) {
+        if let Some(entry) = self.live_mut(id) {
+            entry.flags.set(Flags::READ_DUE);
+            self.make_ready(id);
+        }
+    }
+
+    /// Whether a channel takes input: open for reading, not paused, and not closing.
+    #[must_use]
+    pub fn is_reading(&self, id: ChannelId) -> bool {
+        self.live(id).is_some_and(|entry| {
+            entry.pauses.is_empty()
+                && matches!(entry.dispatcher.state, State::Open | State::Finishing | State::WriteClosed)
+        })
+    }
+
+    /// The peer has ended its side: `handle_eof` is due.
+    fn end_of_file(&mut self, id: ChannelId) {
+        let Some(entry) = self.live_mut(id) else { return };
+        entry.flags.set(Flags::EOF_SEEN);
+        entry.flags.set(Flags::EOF_DUE);
+        if entry.dispatcher.state == State::Open {
+            entry.dispatcher.state = State::PeerClosed;
+        }
+        self.touch(id);
+        self.make_ready(id);
+    }
+
+    /// No descriptor is left: gives up the reserve to take one connection and close it, so that its client does not
+    /// wait in vain, and pauses the listener.
+    fn out_of_descriptors(&mut self, id: ChannelId, error: &std::io::Error) {
+        if self.reserve.take().is_some() {
+            if let Some(Ok(Some(refused))) = self.live(id).map(|entry| entry.dispatcher.accept_one()) {
+                tracing::debug!(%id, peer = %refused.peer(), "connection refused: no descriptor is left");
+                self.counters.refused += 1;
+            }
+            self.reserve = File::open("/dev/null").ok().map(Into::into);
+        }
+        if self.phase.starved_logged.is_none_or(|logged| self.now.duration_since(logged) >= LOG_EVERY) {
+            self.phase.starved_logged = Some(self.now);
+            tracing::warn!(%id, %error, channels = self.channels, "cannot accept: listener paused");
+        }
+        self.starve(id, true);
+    }
+
+    /// Pauses a listener until a channel closes, or also until the accept pause is over.
+    fn starve(&mut self, id: ChannelId, for_a_time: bool) {
+        let Some(entry) = self.live_mut(id) else { return };
+        entry.pauses.insert(Pauses::ACCEPT);
+        if !self.starved.contains(&id) {
+            self.starved.push(id);
+        }
+        self.touch(id);
+        if for_a_time {
+            let key = self.deadlines.set(self.now + ACCEPT_PAUSE, Due::Accept(id));
+            if let Some(entry) = self.live_mut(id)
+                && let Some(old) = entry.dispatcher.rare().deadline.replace(key)
+            {
+                self.deadlines.cancel(old);
+            }
+        }
+    }
+
+    /// A descriptor or a place is free, or the pause is over: listeners accept again.
+    pub(crate) fn feed_starved(&mut self) {
+        for id in std::mem::take(&mut self.starved) {
+            if let Some(Some(mut rare)) = self.live_mut(id).map(|entry| {
+                entry.pauses.remove(Pauses::ACCEPT);
+                entry.dispatcher.rare.take()
+            }) && let Some(key) = rare.deadline.take()
+            {
+                self.deadlines.cancel(key);
+            }
+            self.touch(id);
+        }
+    }
+}
+
+/// How long a listener pauses when descriptors or memory run out: 100 ms, HAProxy's choice; ten failed accepts a
+/// second cost nothing, and nobody waits long.
+const ACCEPT_PAUSE: std::time::Duration = std::time::Duration::from_millis(100);
+
+/// How often running out is logged: once a second at most.
+const LOG_EVERY: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// What the smallest datagram counts in a turn's share: 64 bytes, about its headers.
+const SMALLEST_DATAGRAM: usize = 64;

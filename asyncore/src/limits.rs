@@ -1,0 +1,155 @@
+//! [`Limits`] of a channel and [`Options`] of a map: every bound, its default and why.
+
+use std::time::Duration;
+
+/// The bounds of one channel, shared by all that a listener accepts.
+///
+/// ```
+/// use asyncore::{Limits, OnFull};
+///
+/// let mut limits = Limits::default();
+/// limits.output = 96 << 10;
+/// limits.on_full = OnFull::Refuse;
+/// assert_eq!(limits.high_mark, 64 << 10);
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Limits {
+    /// Most bytes of output that may be queued, [`OUTPUT_LIMIT`] by default. Producers count only what they have
+    /// made so far.
+    pub output: usize,
+    /// What happens to a push that would go over [`output`](Self::output).
+    pub on_full: OnFull,
+    /// Queued output above this many bytes counts as high; when it has been, and falls back to
+    /// [`low_mark`](Self::low_mark), `handle_drained` is called. [`HIGH_MARK`] by default.
+    pub high_mark: usize,
+    /// See [`high_mark`](Self::high_mark). [`LOW_MARK`] by default.
+    pub low_mark: usize,
+    /// Most bytes that one write hands to the socket, [`AC_OUT_BUFFER_SIZE`] by default.
+    pub ac_out_buffer_size: usize,
+    /// Most bytes that a channel may receive in one turn, [`READ_BUDGET`] by default.
+    pub read_budget: usize,
+    /// How long a channel that closes when done waits, after its last byte, for the peer to close.
+    /// [`LINGER_TIME`] by default.
+    pub linger_time: Duration,
+    /// How many bytes of late input such a channel reads and drops. [`LINGER_BYTES`] by default.
+    pub linger_bytes: usize,
+    /// How long the output of such a channel may stand still before it is given up. [`DRAIN_TIME`] by default.
+    pub drain_time: Duration,
+    /// Whether accepted and connecting TCP sockets send small writes at once (`TCP_NODELAY`). True by default:
+    /// the loop gathers a turn's output in one write already, and Nagle's wait would only add to it.
+    pub nodelay: bool,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            output: OUTPUT_LIMIT,
+            on_full: OnFull::Close,
+            high_mark: HIGH_MARK,
+            low_mark: LOW_MARK,
+            ac_out_buffer_size: AC_OUT_BUFFER_SIZE,
+            read_budget: READ_BUDGET,
+            linger_time: LINGER_TIME,
+            linger_bytes: LINGER_BYTES,
+            drain_time: DRAIN_TIME,
+            nodelay: true,
+        }
+    }
+}
+
+/// What happens to output that would go over a channel's limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum OnFull {
+    /// The channel is closed with [`CloseReason::OutputFull`](crate::CloseReason::OutputFull): its peer does not read.
+    Close,
+    /// The push is refused as a whole and answers [`Pushed::Full`](crate::Pushed::Full); the channel stays open.
+    Refuse,
+}
+
+/// The bounds and choices of one map, for [`Map::with_options`](crate::Map::with_options).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Options {
+    /// How the loop waits for events.
+    pub wait: Wait,
+    /// Most channels in the map before its listeners wait for one to close. By default the process's limit of
+    /// descriptors less [`SPARE_DESCRIPTORS`], though never less than half of that limit.
+    pub connections: usize,
+    /// Most bytes of output queued in all channels together, [`MAP_OUTPUT_LIMIT`] by default. Over it, the channel
+    /// with the most queued bytes is closed with [`CloseReason::OutputFull`](crate::CloseReason::OutputFull).
+    pub output: usize,
+    /// Most connections that one listener accepts in one turn, [`ACCEPT_BUDGET`] by default.
+    pub accept_budget: usize,
+    /// The limits of channels that were not given their own.
+    pub limits: Limits,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            wait: Wait::Direct,
+            connections: default_connections(),
+            output: MAP_OUTPUT_LIMIT,
+            accept_budget: ACCEPT_BUDGET,
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// How the loop waits for events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Wait {
+    /// On the poller's own descriptor, one system call a turn, where the system has one (Linux); elsewhere as
+    /// [`Portable`](Self::Portable).
+    Direct,
+    /// Through the poller, which costs five system calls a turn on Linux.
+    Portable,
+}
+
+fn default_connections() -> usize {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let limit = limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
+    limit.saturating_sub(SPARE_DESCRIPTORS).max(limit / 2)
+}
+
+/// Most bytes of output queued in one channel: 1 MiB, a burst of any line protocol's replies. Redis gives a
+/// subscriber 32 MB, Ergo a chat user 96 KiB, NATS a client 64 MiB.
+pub const OUTPUT_LIMIT: usize = 1 << 20;
+
+/// Where queued output begins to count as high: 64 KiB, one full write.
+pub const HIGH_MARK: usize = 64 << 10;
+
+/// Where output that was high counts as drained: 16 KiB, so that the socket stays busy while more is made.
+pub const LOW_MARK: usize = 16 << 10;
+
+/// Most bytes that one write hands to the socket: 64 KiB, past which a larger write no longer saves time.
+pub const AC_OUT_BUFFER_SIZE: usize = 64 << 10;
+
+/// Most bytes that a channel receives in one turn: 256 KiB, four reads of the usual size; then the others get theirs.
+pub const READ_BUDGET: usize = 256 << 10;
+
+/// How long a channel lingers for its peer's end: 2 s, several round trips of a slow line.
+pub const LINGER_TIME: Duration = Duration::from_secs(2);
+
+/// How much late input a lingering channel drops: 1 MiB, what a client may have had under way.
+pub const LINGER_BYTES: usize = 1 << 20;
+
+/// How long draining output may stand still: 30 s, after which the peer is taken for gone.
+pub const DRAIN_TIME: Duration = Duration::from_secs(30);
+
+/// Most bytes of output queued in a whole map: 256 MiB, 256 channels at their limit.
+pub const MAP_OUTPUT_LIMIT: usize = 256 << 20;
+
+/// Most connections a listener accepts in a turn: 64, enough to empty a burst quickly and few enough that those
+/// already connected do not wait for it.
+pub const ACCEPT_BUDGET: usize = 64;
+
+/// Connections that the system queues for a listener before it is served: 4096. With the usual 128 a burst of
+/// connects overflows and stalls clients for a second (the SYN's retry).
+pub const BACKLOG: u32 = 4096;
+
+/// Descriptors left to the rest of the program: 64, for its files, pipes and libraries.
+pub const SPARE_DESCRIPTORS: usize = 64;

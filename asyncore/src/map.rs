@@ -1,0 +1,592 @@
+//! [`Map`]: every channel by its id, and the slots they live in.
+
+use std::any::Any;
+use std::fmt;
+use std::num::NonZeroU32;
+use std::os::fd::OwnedFd;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::rc::Rc;
+use std::time::Instant;
+
+use crate::buffer::BufferPool;
+use crate::clock::Clock;
+use crate::deadline::Deadlines;
+use crate::id::MAX_SLOTS;
+use crate::interest::{Interest, Pauses};
+use crate::outbox::OutboxPool;
+use crate::poller::{Event, Poller};
+use crate::{Channel, ChannelId, CloseReason, Context, Dispatcher, Error, Limits, Options, Result, State};
+
+/// The shared map of channels, and the loop that serves them.
+///
+/// The map owns every channel: its [`Dispatcher`], which always stays here, and its handler, which is lent out while
+/// one of its callbacks runs. So a callback reaches every channel, its own included, by plain calls on `cx.map`.
+///
+/// `A` is the application's own state, kept by the caller and lent to [`run`](Self::run). A map stays on its thread.
+///
+/// ```
+/// use asyncore::{Channel, Context, Map, Result};
+///
+/// struct Greeter;
+///
+/// impl Channel<Vec<String>> for Greeter {
+///     fn handle_connect(&mut self, cx: &mut Context<'_, Vec<String>>) -> Result {
+///         cx.app.push(format!("channel {} is connected", cx.id));
+///         cx.map.close(cx.id);
+///         Ok(())
+///     }
+/// }
+///
+/// let (here, _there) = std::os::unix::net::UnixStream::pair()?;
+/// let mut map = Map::new()?;
+/// let id = map.add(here, Greeter)?;
+/// let mut seen = Vec::new();
+/// map.run(&mut seen)?; // ends when the last channel is gone
+/// assert_eq!(seen, [format!("channel {id} is connected")]);
+/// # Ok::<(), asyncore::Error>(())
+/// ```
+pub struct Map<A: 'static = ()> {
+    /// Declared before the slots: the poller is gone when their sockets close.
+    pub(crate) poller: Poller,
+    pub(crate) slots: Vec<Slot<A>>,
+    /// Slots without a channel.
+    free: Vec<u32>,
+    /// Channels in the map, closed ones that are not reaped yet among them.
+    pub(crate) channels: usize,
+    /// Those of `channels` that do not keep the loop running.
+    pub(crate) background: usize,
+
+    /// Channels to compare with the poller before the next wait. Invariant: listed once, flag `TOUCHED`.
+    pub(crate) touched: Vec<ChannelId>,
+    /// Channels with something to do without an event. Invariant: listed once, flag `READY`.
+    pub(crate) ready: Vec<ChannelId>,
+    /// Channels with output to write at the end of the turn. Invariant: listed once, flag `UNSENT`.
+    pub(crate) unsent: Vec<ChannelId>,
+    /// Closed channels whose `handle_close` is due. Invariant: listed once, state `Closed`.
+    pub(crate) closed: Vec<ChannelId>,
+    /// Listeners that wait for a descriptor or for room in the map.
+    pub(crate) starved: Vec<ChannelId>,
+    /// Lists of the last turn, kept for their room.
+    pub(crate) spare: Vec<ChannelId>,
+    pub(crate) batch: Vec<Event>,
+
+    pub(crate) deadlines: Deadlines,
+    pub(crate) clock: Clock,
+    /// The time of this turn.
+    pub(crate) now: Instant,
+    pub(crate) buffers: Rc<BufferPool>,
+    pub(crate) outboxes: OutboxPool,
+    pub(crate) limits: Rc<Limits>,
+    pub(crate) options: Options,
+    /// Bytes queued in all outboxes.
+    pub(crate) queued: usize,
+    /// Kept open to give up when descriptors run out, so that a connection can be taken and told so.
+    pub(crate) reserve: Option<OwnedFd>,
+    /// What the channel that is served now may still read or accept in this turn.
+    pub(crate) serving: Serving,
+    pub(crate) phase: Phase,
+    /// Waits that failed in a row.
+    pub(crate) failed_waits: u32,
+    pub(crate) counters: Counters,
+}
+
+/// The budget of the channel that is served now.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Serving {
+    pub(crate) id: Option<ChannelId>,
+    pub(crate) bytes: usize,
+    pub(crate) accepts: usize,
+    /// Whether it received since it was last asked to.
+    pub(crate) received: bool,
+}
+
+/// What the loop is about.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Phase {
+    pub(crate) in_turn: bool,
+    pub(crate) stopping: bool,
+    pub(crate) shutting_down: bool,
+    /// When the last "out of descriptors" was logged.
+    pub(crate) starved_logged: Option<Instant>,
+}
+
+/// What a map has done so far; [`Map::counters`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Counters {
+    /// Turns of the loop.
+    pub turns: u64,
+    /// Events that the poller reported.
+    pub events: u64,
+    /// Connections accepted.
+    pub accepted: u64,
+    /// Accepts that failed.
+    pub accept_errors: u64,
+    /// Connections taken and closed at once because no descriptor was left.
+    pub refused: u64,
+    /// Changes of what the poller waits for.
+    pub registrations: u64,
+    /// Channels that were closed.
+    pub closed: u64,
+}
+
+pub(crate) struct Slot<A: 'static> {
+    generation: NonZeroU32,
+    entry: Option<Entry<A>>,
+}
+
+/// The two halves of a channel, side by side.
+pub(crate) struct Entry<A: 'static> {
+    pub(crate) dispatcher: Dispatcher,
+    /// `None` while one of its callbacks runs.
+    pub(crate) handler: Option<Box<dyn Channel<A>>>,
+    /// What the poller was last told.
+    pub(crate) interest: Interest,
+    pub(crate) pauses: Pauses,
+    pub(crate) flags: Flags,
+}
+
+/// A set of marks on a channel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Flags(u16);
+
+impl Flags {
+    /// In [`Map::touched`].
+    pub(crate) const TOUCHED: Self = Self(1);
+    /// In [`Map::ready`].
+    pub(crate) const READY: Self = Self(1 << 1);
+    /// In [`Map::unsent`].
+    pub(crate) const UNSENT: Self = Self(1 << 2);
+    /// The socket did not take all of the last write.
+    pub(crate) const BLOCKED: Self = Self(1 << 3);
+    /// Queued output went over the high mark and has not fallen to the low one since.
+    pub(crate) const HIGH: Self = Self(1 << 4);
+    /// `handle_connect` is due.
+    pub(crate) const CONNECT_DUE: Self = Self(1 << 5);
+    /// `handle_eof` is due.
+    pub(crate) const EOF_DUE: Self = Self(1 << 6);
+    /// `handle_shutdown` is due.
+    pub(crate) const SHUTDOWN_DUE: Self = Self(1 << 7);
+    /// `handle_read` is due without an event.
+    pub(crate) const READ_DUE: Self = Self(1 << 8);
+    /// The end of input has been seen.
+    pub(crate) const EOF_SEEN: Self = Self(1 << 9);
+    /// Out of the poller: it hung up while nothing was wanted of it, which the poller would repeat for ever.
+    pub(crate) const HUNG_UP: Self = Self(1 << 10);
+    /// Does not keep the loop running.
+    pub(crate) const BACKGROUND: Self = Self(1 << 11);
+
+    pub(crate) const fn has(self, flag: Self) -> bool {
+        self.0 & flag.0 != 0
+    }
+
+    pub(crate) const fn set(&mut self, flag: Self) {
+        self.0 |= flag.0;
+    }
+
+    pub(crate) const fn clear(&mut self, flag: Self) {
+        self.0 &= !flag.0;
+    }
+
+    /// Clears the flag: whether it was set.
+    pub(crate) const fn take(&mut self, flag: Self) -> bool {
+        let had = self.has(flag);
+        self.clear(flag);
+        had
+    }
+}
+
+impl<A: 'static> Map<A> {
+    /// An empty map with the default [`Options`].
+    ///
+    /// # Errors
+    ///
+    /// If the system has no poller to give, or none with level-triggered events.
+    pub fn new() -> Result<Self> {
+        Self::with_options(Options::default())
+    }
+
+    /// An empty map.
+    ///
+    /// # Errors
+    ///
+    /// If the system has no poller to give, or none with level-triggered events.
+    pub fn with_options(options: Options) -> Result<Self> {
+        let clock = Clock::System;
+        Ok(Self {
+            poller: Poller::new(options.wait)?,
+            slots: Vec::new(),
+            free: Vec::new(),
+            channels: 0,
+            background: 0,
+            touched: Vec::new(),
+            ready: Vec::new(),
+            unsent: Vec::new(),
+            closed: Vec::new(),
+            starved: Vec::new(),
+            spare: Vec::new(),
+            batch: Vec::new(),
+            deadlines: Deadlines::default(),
+            clock,
+            now: clock.now(),
+            buffers: Rc::default(),
+            outboxes: OutboxPool::default(),
+            limits: Rc::new(options.limits.clone()),
+            options,
+            queued: 0,
+            reserve: None,
+            serving: Serving::default(),
+            phase: Phase::default(),
+            failed_waits: 0,
+            counters: Counters::default(),
+        })
+    }
+
+    /// Adds a channel: a socket, prepared or adopted, and its handler.
+    ///
+    /// Its first callback comes from the loop: `handle_connect` if the socket is connected or once it is.
+    ///
+    /// # Errors
+    ///
+    /// If the socket cannot be adopted, or the map has no slot left.
+    pub fn add<S, C>(&mut self, socket: S, handler: C) -> Result<ChannelId>
+    where
+        S: TryInto<Dispatcher>,
+        S::Error: Into<Error>,
+        C: Channel<A>,
+    {
+        let dispatcher = socket.try_into().map_err(Into::into)?;
+        self.insert(dispatcher, Box::new(handler))
+    }
+
+    /// Adds a channel whose handler is boxed already, such as one that [`remove`](Self::remove) gave back.
+    ///
+    /// # Errors
+    ///
+    /// If the map has no slot left.
+    pub fn insert(&mut self, mut dispatcher: Dispatcher, handler: Box<dyn Channel<A>>) -> Result<ChannelId> {
+        let slot = match self.free.pop() {
+            Some(slot) => slot,
+            None => {
+                let slot = u32::try_from(self.slots.len()).ok().filter(|slot| (*slot as usize) < MAX_SLOTS);
+                let slot = slot.ok_or("the map is full: no slot is left")?;
+                self.slots.push(Slot { generation: NonZeroU32::MIN, entry: None });
+                slot
+            }
+        };
+        let place = &mut self.slots[slot as usize];
+        let id = ChannelId::new(slot, place.generation);
+        let mut flags = Flags::default();
+        let mut due = self.phase.shutting_down;
+        if due {
+            flags.set(Flags::SHUTDOWN_DUE);
+        }
+        match dispatcher.state {
+            State::Open => {
+                flags.set(Flags::CONNECT_DUE);
+                due = true;
+            }
+            State::Connecting => due |= dispatcher.has_connect_result(),
+            // What it accepts takes its limits from it.
+            State::Listening => {
+                dispatcher.limits.get_or_insert_with(|| Rc::clone(&self.limits));
+            }
+            _ => {}
+        }
+        self.queued += dispatcher.queued();
+        tracing::debug!(%id, peer = %dispatcher.peer(), state = %dispatcher.state, "channel added");
+        place.entry = Some(Entry {
+            dispatcher,
+            handler: Some(handler),
+            interest: Interest::NONE,
+            pauses: Pauses::default(),
+            flags,
+        });
+        self.channels += 1;
+        self.touch(id);
+        if due {
+            self.make_ready(id);
+        }
+        Ok(id)
+    }
+
+    /// The dispatcher of a channel: its state, addresses, counts and options.
+    #[must_use]
+    pub fn get(&self, id: ChannelId) -> Option<&Dispatcher> {
+        self.live(id).map(|entry| &entry.dispatcher)
+    }
+
+    /// The handler of a channel, if it is a `T` and none of its callbacks runs.
+    #[must_use]
+    pub fn handler<T: Channel<A>>(&self, id: ChannelId) -> Option<&T> {
+        let handler: &dyn Any = self.live(id)?.handler.as_deref()?;
+        handler.downcast_ref()
+    }
+
+    /// The handler of a channel, to change; otherwise as [`handler`](Self::handler).
+    #[must_use]
+    pub fn handler_mut<T: Channel<A>>(&mut self, id: ChannelId) -> Option<&mut T> {
+        self.touch(id);
+        let handler: &mut dyn Any = self.live_mut(id)?.handler.as_deref_mut()?;
+        handler.downcast_mut()
+    }
+
+    /// Calls `f` with the handler of another channel, if that is a `T`, and a context of its own.
+    ///
+    /// `None` when the channel is gone, of another type, or has a callback running: a handler cannot be entered
+    /// twice, its dispatcher can be used all the same.
+    ///
+    /// ```
+    /// # use asyncore::{Channel, Map};
+    /// struct Counter(u32);
+    /// impl Channel for Counter {}
+    ///
+    /// let mut map = Map::new()?;
+    /// let (here, _there) = std::os::unix::net::UnixStream::pair()?;
+    /// let id = map.add(here, Counter(0))?;
+    /// let count = map.with(&mut (), id, |counter: &mut Counter, _cx| {
+    ///     counter.0 += 1;
+    ///     counter.0
+    /// });
+    /// assert_eq!(count, Some(1));
+    /// # Ok::<(), asyncore::Error>(())
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// When `f` does: the channel it was called for is closed first, with `HandlerPanic`.
+    pub fn with<T: Channel<A>, R>(
+        &mut self,
+        app: &mut A,
+        id: ChannelId,
+        f: impl FnOnce(&mut T, &mut Context<'_, A>) -> R,
+    ) -> Option<R> {
+        let mut handler = self.live_mut(id)?.handler.take()?;
+        self.touch(id);
+        let any: &mut dyn Any = &mut *handler;
+        let outcome = any
+            .downcast_mut()
+            .map(|typed| catch_unwind(AssertUnwindSafe(|| f(typed, &mut Context::new(self, app, id)))));
+        self.give_back(id, handler);
+        match outcome? {
+            Ok(result) => Some(result),
+            Err(panic) => {
+                self.close_as(id, CloseReason::HandlerPanic);
+                resume_unwind(panic);
+            }
+        }
+    }
+
+    /// Takes a channel back out of the map: its dispatcher, with what is queued, and its handler, with what that has
+    /// read. `handle_close` is not called.
+    ///
+    /// `None` when it is gone, or while one of its callbacks runs.
+    pub fn remove(&mut self, id: ChannelId) -> Option<(Dispatcher, Box<dyn Channel<A>>)> {
+        self.live(id)?.handler.as_ref()?;
+        let mut entry = self.vacate(id)?;
+        let handler = entry.handler.take()?;
+        entry.dispatcher.socket.source.deregister();
+        self.queued -= entry.dispatcher.queued();
+        self.cancel_deadline(&mut entry.dispatcher);
+        tracing::debug!(%id, peer = %entry.dispatcher.peer(), "channel removed");
+        Some((entry.dispatcher, handler))
+    }
+
+    /// Every channel that is not closed, by slot.
+    pub fn iter(&self) -> impl Iterator<Item = (ChannelId, &Dispatcher)> {
+        (0u32..).zip(&self.slots).filter_map(|(slot, place)| {
+            let entry = place.entry.as_ref().filter(|entry| entry.dispatcher.state != State::Closed)?;
+            Some((ChannelId::new(slot, place.generation), &entry.dispatcher))
+        })
+    }
+
+    /// How many channels there are, closed ones that have not heard of it yet among them.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.channels
+    }
+
+    /// Whether there is no channel.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.channels == 0
+    }
+
+    /// What the map has done so far.
+    #[must_use]
+    pub const fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// Bytes of output queued in all channels together.
+    #[must_use]
+    pub const fn queued(&self) -> usize {
+        self.queued
+    }
+
+    /// Whether a channel is open: there, and not closed.
+    #[must_use]
+    pub fn is_open(&self, id: ChannelId) -> bool {
+        self.live(id).is_some()
+    }
+
+    /// The limits of a channel.
+    #[must_use]
+    pub fn limits(&self, id: ChannelId) -> Option<&Limits> {
+        let dispatcher = &self.live(id)?.dispatcher;
+        Some(dispatcher.limits.as_ref().unwrap_or(&self.limits))
+    }
+
+    /// Gives a channel its own limits; on a listener, what it accepts from now on has them too.
+    pub fn set_limits(&mut self, id: ChannelId, limits: impl Into<Rc<Limits>>) {
+        if let Some(entry) = self.live_mut(id) {
+            entry.dispatcher.limits = Some(limits.into());
+        }
+    }
+
+    /// Lets a channel no longer keep the loop running: [`run`](Self::run) ends when only such channels are left.
+    ///
+    /// For what waits on the program's behalf, signals for one, rather than for a peer.
+    pub fn set_background(&mut self, id: ChannelId) {
+        if let Some(entry) = self.live_mut(id)
+            && !entry.flags.has(Flags::BACKGROUND)
+        {
+            entry.flags.set(Flags::BACKGROUND);
+            self.background += 1;
+        }
+    }
+
+    /// Says that the answers of a channel's predicates, or its producer, may have changed.
+    pub fn touch(&mut self, id: ChannelId) {
+        self.touch_interest(id);
+        if self.live(id).is_some_and(|entry| {
+            entry.dispatcher.outbox.is_some() && !entry.flags.has(Flags::BLOCKED)
+        }) {
+            self.make_unsent(id);
+        }
+    }
+
+    /// Has a channel's interest compared with the poller's before the next wait.
+    pub(crate) fn touch_interest(&mut self, id: ChannelId) {
+        if let Some(entry) = self.live_mut(id)
+            && !entry.flags.has(Flags::TOUCHED)
+        {
+            entry.flags.set(Flags::TOUCHED);
+            self.touched.push(id);
+        }
+    }
+
+    pub(crate) fn peer_name(&self, id: ChannelId) -> impl fmt::Display {
+        self.get(id).map_or_else(|| "unknown".to_owned(), |dispatcher| dispatcher.peer().to_string())
+    }
+
+    /// Puts a channel on the ready list.
+    pub(crate) fn make_ready(&mut self, id: ChannelId) {
+        if let Some(entry) = self.live_mut(id)
+            && !entry.flags.has(Flags::READY)
+        {
+            entry.flags.set(Flags::READY);
+            self.ready.push(id);
+        }
+    }
+
+    /// Puts a channel on the list of those that write at the end of the turn.
+    pub(crate) fn make_unsent(&mut self, id: ChannelId) {
+        if let Some(entry) = self.live_mut(id)
+            && !entry.flags.has(Flags::UNSENT)
+        {
+            entry.flags.set(Flags::UNSENT);
+            self.unsent.push(id);
+        }
+    }
+
+    /// A channel in the map, closed or not.
+    pub(crate) fn entry(&self, id: ChannelId) -> Option<&Entry<A>> {
+        let place = self.slots.get(id.slot())?;
+        if place.generation == id.generation() { place.entry.as_ref() } else { None }
+    }
+
+    /// A channel in the map, closed or not.
+    pub(crate) fn entry_mut(&mut self, id: ChannelId) -> Option<&mut Entry<A>> {
+        Self::entry_in(&mut self.slots, id)
+    }
+
+    /// A channel that is not closed.
+    pub(crate) fn live(&self, id: ChannelId) -> Option<&Entry<A>> {
+        self.entry(id).filter(|entry| entry.dispatcher.state != State::Closed)
+    }
+
+    /// A channel that is not closed.
+    pub(crate) fn live_mut(&mut self, id: ChannelId) -> Option<&mut Entry<A>> {
+        self.entry_mut(id).filter(|entry| entry.dispatcher.state != State::Closed)
+    }
+
+    /// A channel in the map, closed or not, while other fields of the map are borrowed too.
+    pub(crate) fn entry_in(slots: &mut [Slot<A>], id: ChannelId) -> Option<&mut Entry<A>> {
+        let place = slots.get_mut(id.slot())?;
+        if place.generation == id.generation() { place.entry.as_mut() } else { None }
+    }
+
+    /// The channel that an event speaks of, if it is still the one that was registered.
+    pub(crate) fn id_of(&self, key: usize) -> Option<ChannelId> {
+        let slot = ChannelId::slot_of(key);
+        let place = self.slots.get(slot)?;
+        let id = ChannelId::new(u32::try_from(slot).ok()?, place.generation);
+        (id.key() == key).then_some(id)
+    }
+
+    /// The handler comes back from a callback.
+    pub(crate) fn give_back(&mut self, id: ChannelId, handler: Box<dyn Channel<A>>) {
+        match self.entry_mut(id) {
+            Some(entry) => entry.handler = Some(handler),
+            // A channel stays in its slot while its handler is lent out.
+            None => debug_assert!(false, "the slot of a running callback was vacated"),
+        }
+    }
+
+    /// Empties a slot. Its next channel has another generation; a slot that has had them all is not used again.
+    pub(crate) fn vacate(&mut self, id: ChannelId) -> Option<Entry<A>> {
+        let place = self.slots.get_mut(id.slot()).filter(|place| place.generation == id.generation())?;
+        let entry = place.entry.take()?;
+        if let Some(next) = place.generation.checked_add(1) {
+            place.generation = next;
+            self.free.push(u32::try_from(id.slot()).unwrap_or(u32::MAX));
+        }
+        self.channels -= 1;
+        if entry.flags.has(Flags::BACKGROUND) {
+            self.background -= 1;
+        }
+        Some(entry)
+    }
+
+    /// Every id in the map, to walk while the map changes.
+    pub(crate) fn ids(&self) -> Vec<ChannelId> {
+        self.iter().map(|(id, _)| id).collect()
+    }
+
+    pub(crate) fn cancel_deadline(&mut self, dispatcher: &mut Dispatcher) {
+        if let Some(key) = dispatcher.rare.as_mut().and_then(|rare| rare.deadline.take()) {
+            self.deadlines.cancel(key);
+        }
+    }
+}
+
+impl<A: 'static> fmt::Debug for Map<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Map")
+            .field("channels", &self.channels)
+            .field("queued", &self.queued)
+            .field("turns", &self.counters.turns)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_size_of_a_slot_is_pinned() {
+        assert!(size_of::<Slot<()>>() <= 128, "{}", size_of::<Slot<()>>());
+    }
+}

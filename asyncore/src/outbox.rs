@@ -1,0 +1,380 @@
+//! The output queue of a channel: small pieces copied together, large ones kept, producers asked on demand. No I/O.
+
+use std::collections::VecDeque;
+use std::io::IoSlice;
+
+use bytes::{Buf, Bytes};
+
+use crate::{Producer, Result};
+
+/// What is queued for one socket, in order.
+///
+/// ```text
+///   queue: | Kept | Copied | Producer | Kept |   then   tail: | small pieces |
+///            ^ `sent` bytes of a copied first chunk are gone already
+/// ```
+#[derive(Default)]
+pub(crate) struct Outbox {
+    /// Everything before the tail.
+    queue: VecDeque<Chunk>,
+    /// Small pieces gather here; it is the last chunk.
+    tail: Vec<u8>,
+    /// Bytes of the first chunk that are sent, if it is a copied one or the tail.
+    sent: usize,
+    /// Invariant: the bytes of all chunks less `sent`.
+    bytes: usize,
+}
+
+enum Chunk {
+    Copied(Vec<u8>),
+    Kept(Bytes),
+    Producer(Box<dyn Producer>),
+}
+
+/// What became of the producers when the queue was filled for a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Filled {
+    /// There is a write's worth, or all there is.
+    Ready,
+    /// The first producer has nothing yet.
+    Waiting,
+}
+
+impl Outbox {
+    /// Appends a copy.
+    pub(crate) fn push_copy(&mut self, data: &[u8]) {
+        self.bytes += data.len();
+        self.tail.extend_from_slice(data);
+    }
+
+    /// Appends without a copy.
+    pub(crate) fn push_kept(&mut self, data: Bytes) {
+        self.bytes += data.len();
+        self.seal_tail();
+        self.queue.push_back(Chunk::Kept(data));
+    }
+
+    pub(crate) fn push_producer(&mut self, producer: Box<dyn Producer>) {
+        self.seal_tail();
+        self.queue.push_back(Chunk::Producer(producer));
+    }
+
+    /// Bytes queued; what producers have not made yet is not among them.
+    pub(crate) const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Whether nothing is queued, no producer either.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.bytes == 0 && self.queue.is_empty()
+    }
+
+    pub(crate) fn has_producer(&self) -> bool {
+        self.queue.iter().any(|chunk| matches!(chunk, Chunk::Producer(_)))
+    }
+
+    /// Asks the producer that stands first, until `most` bytes stand before the next one.
+    pub(crate) fn fill(&mut self, most: usize) -> Result<Filled> {
+        if self.queue.is_empty() {
+            return Ok(Filled::Ready);
+        }
+        let mut made = 0;
+        let mut at = 0;
+        while let Some(chunk) = self.queue.get_mut(at) {
+            if made >= most {
+                break;
+            }
+            match chunk {
+                Chunk::Copied(data) => made += data.len() - if at == 0 { self.sent } else { 0 },
+                Chunk::Kept(data) => made += data.len(),
+                Chunk::Producer(producer) => {
+                    match producer.more(most - made)? {
+                        None => {
+                            self.queue.remove(at);
+                        }
+                        Some(piece) if piece.is_empty() => {
+                            return Ok(if made == 0 { Filled::Waiting } else { Filled::Ready });
+                        }
+                        Some(piece) => {
+                            self.bytes += piece.len();
+                            self.queue.insert(at, Chunk::Kept(piece));
+                        }
+                    }
+                    continue;
+                }
+            }
+            at += 1;
+        }
+        Ok(Filled::Ready)
+    }
+
+    /// The next bytes to write, `most` at most, in as many slices as `slices` takes: how many slices and bytes.
+    pub(crate) fn next_slices<'a>(&'a self, slices: &mut [IoSlice<'a>], most: usize) -> (usize, usize) {
+        let mut skip = self.sent;
+        let (mut count, mut total) = (0, 0);
+        let chunks = self.queue.iter().map_while(|chunk| match chunk {
+            Chunk::Copied(data) => Some(&data[..]),
+            Chunk::Kept(data) => Some(&data[..]),
+            Chunk::Producer(_) => None,
+        });
+        let blocked = self.queue.iter().any(|chunk| matches!(chunk, Chunk::Producer(_)));
+        let tail = (!blocked).then_some(&self.tail[..]);
+        for chunk in chunks.chain(tail) {
+            let rest = &chunk[skip..];
+            skip = 0;
+            if rest.is_empty() {
+                continue;
+            }
+            let Some(slice) = slices.get_mut(count) else { break };
+            let rest = &rest[..rest.len().min(most - total)];
+            *slice = IoSlice::new(rest);
+            count += 1;
+            total += rest.len();
+            if total == most {
+                break;
+            }
+        }
+        (count, total)
+    }
+
+    /// The tail when it is all there is, which is the usual case: one slice, found without a walk.
+    pub(crate) fn only_tail(&self) -> Option<&[u8]> {
+        self.queue.is_empty().then(|| &self.tail[self.sent..])
+    }
+
+    /// Drops the first `written` bytes, which are sent.
+    pub(crate) fn advance(&mut self, mut written: usize) {
+        debug_assert!(written <= self.bytes, "more was written than was queued");
+        self.bytes -= written.min(self.bytes);
+        while written > 0 {
+            match self.queue.front_mut() {
+                Some(Chunk::Kept(data)) => {
+                    let step = written.min(data.len());
+                    data.advance(step);
+                    written -= step;
+                    if data.is_empty() {
+                        self.queue.pop_front();
+                    }
+                }
+                Some(Chunk::Copied(data)) => {
+                    let step = written.min(data.len() - self.sent);
+                    self.sent += step;
+                    written -= step;
+                    if self.sent == data.len() {
+                        self.sent = 0;
+                        self.queue.pop_front();
+                    }
+                }
+                Some(Chunk::Producer(_)) => return,
+                None => {
+                    self.sent += written;
+                    written = 0;
+                    if self.sent >= self.tail.len() {
+                        self.sent = 0;
+                        self.tail.clear();
+                    }
+                }
+            }
+        }
+        self.compact();
+    }
+
+    /// The first queued piece that is a datagram of its own.
+    pub(crate) fn first_datagram(&self) -> Option<&[u8]> {
+        match self.queue.front() {
+            Some(Chunk::Kept(data)) => Some(data),
+            _ => None,
+        }
+    }
+
+    /// Drops the first datagram, sent or not.
+    pub(crate) fn pop_datagram(&mut self) {
+        if let Some(Chunk::Kept(data)) = self.queue.pop_front() {
+            self.bytes -= data.len();
+        }
+    }
+
+    /// Drops all that is queued: how many bytes.
+    pub(crate) fn clear(&mut self) -> usize {
+        self.queue.clear();
+        self.tail.clear();
+        self.sent = 0;
+        std::mem::take(&mut self.bytes)
+    }
+
+    fn seal_tail(&mut self) {
+        if self.tail.is_empty() {
+            return;
+        }
+        // `sent` counts in the first chunk, and the tail stays first if it was.
+        self.queue.push_back(Chunk::Copied(std::mem::take(&mut self.tail)));
+    }
+
+    /// Keeps a tail that never runs empty from growing at its sent end: moved at most once per byte queued.
+    fn compact(&mut self) {
+        if self.queue.is_empty() && self.sent >= COMPACT_FROM && self.sent * 2 >= self.tail.len() {
+            self.tail.drain(..self.sent);
+            self.sent = 0;
+        }
+    }
+
+    fn capacity(&self) -> usize {
+        self.tail.capacity() + self.queue.capacity() * size_of::<Chunk>()
+    }
+}
+
+/// The outboxes that no channel needs for now.
+///
+/// A channel has one only while it has output, so an idle channel costs none, and a busy one allocates none.
+#[derive(Default)]
+pub(crate) struct OutboxPool {
+    free: Vec<Box<Outbox>>,
+    capacity: usize,
+}
+
+impl OutboxPool {
+    pub(crate) fn take(&mut self) -> Box<Outbox> {
+        self.free.pop().map_or_else(Box::default, |outbox| {
+            self.capacity -= outbox.capacity();
+            outbox
+        })
+    }
+
+    pub(crate) fn put(&mut self, mut outbox: Box<Outbox>) {
+        outbox.clear();
+        let capacity = outbox.capacity();
+        if capacity <= LARGEST_POOLED && self.capacity + capacity <= POOLED {
+            self.capacity += capacity;
+            self.free.push(outbox);
+        }
+    }
+}
+
+/// An outbox with more room is not pooled: 64 KiB, one full write.
+const LARGEST_POOLED: usize = 64 << 10;
+
+/// Room kept in pooled outboxes: 4 MiB, a thousand channels that answer in one turn with a few KiB each.
+const POOLED: usize = 4 << 20;
+
+/// Sent bytes below this are not worth moving the rest for: 4 KiB, a page.
+const COMPACT_FROM: usize = 4 << 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Pieces(Vec<&'static [u8]>);
+
+    impl Producer for Pieces {
+        fn more(&mut self, _most: usize) -> Result<Option<Bytes>> {
+            Ok((!self.0.is_empty()).then(|| Bytes::from_static(self.0.remove(0))))
+        }
+    }
+
+    fn next(outbox: &Outbox, most: usize) -> Vec<u8> {
+        let mut slices = [IoSlice::new(&[]); 8];
+        let (count, total) = outbox.next_slices(&mut slices, most);
+        let bytes = slices[..count].iter().flat_map(|slice| slice.iter().copied()).collect::<Vec<u8>>();
+        assert_eq!(bytes.len(), total);
+        bytes
+    }
+
+    /// Writes everything out, `step` bytes a write.
+    fn drain(outbox: &mut Outbox, step: usize) -> Vec<u8> {
+        let mut all = Vec::new();
+        while !outbox.is_empty() {
+            assert_eq!(outbox.fill(step).unwrap(), Filled::Ready);
+            let bytes = next(outbox, step);
+            outbox.advance(bytes.len());
+            all.extend(bytes);
+        }
+        assert_eq!(outbox.bytes(), 0);
+        all
+    }
+
+    #[test]
+    fn output_leaves_in_the_order_of_the_pushes_whatever_a_write_takes() {
+        for step in 1..=30 {
+            let mut outbox = Outbox::default();
+            outbox.push_copy(b"one ");
+            outbox.push_copy(b"two ");
+            outbox.push_kept(Bytes::from_static(b"three "));
+            outbox.push_producer(Box::new(Pieces(vec![b"four ", b"five "])));
+            outbox.push_copy(b"six ");
+            outbox.push_producer(Box::new(Pieces(vec![])));
+            outbox.push_copy(b"seven");
+            assert_eq!(outbox.bytes(), 23, "a producer counts when it has made something");
+            assert_eq!(drain(&mut outbox, step), b"one two three four five six seven", "{step}");
+        }
+    }
+
+    #[test]
+    fn a_producer_is_asked_only_when_there_is_room() {
+        let mut outbox = Outbox::default();
+        outbox.push_copy(&[b'x'; 10]);
+        outbox.push_producer(Box::new(Pieces(vec![b"12345", b"67890"])));
+        assert_eq!(outbox.fill(10).unwrap(), Filled::Ready);
+        assert_eq!(outbox.bytes(), 10);
+        assert_eq!(outbox.fill(12).unwrap(), Filled::Ready);
+        assert_eq!(outbox.bytes(), 15);
+    }
+
+    #[test]
+    fn an_empty_piece_waits_and_loses_nothing() {
+        let mut outbox = Outbox::default();
+        outbox.push_producer(Box::new(Pieces(vec![b"", b"late"])));
+        outbox.push_copy(b" end");
+        assert_eq!(outbox.fill(100).unwrap(), Filled::Waiting);
+        assert_eq!(next(&outbox, 100), b"");
+        assert!(!outbox.is_empty());
+        assert_eq!(drain(&mut outbox, 100), b"late end");
+    }
+
+    #[test]
+    fn pushes_between_short_writes_keep_their_place() {
+        let mut outbox = Outbox::default();
+        let (mut all, mut sent) = (Vec::new(), Vec::new());
+        for round in 0..200u8 {
+            let piece = vec![round; usize::from(round) * 7 % 301];
+            all.extend_from_slice(&piece);
+            if round % 3 == 0 {
+                outbox.push_kept(Bytes::from(piece));
+            } else {
+                outbox.push_copy(&piece);
+            }
+            let bytes = next(&outbox, 97);
+            outbox.advance(bytes.len());
+            sent.extend(bytes);
+        }
+        sent.extend(drain(&mut outbox, 1000));
+        assert!(sent == all);
+    }
+
+    #[test]
+    fn a_tail_that_never_runs_empty_stays_small() {
+        let mut outbox = Outbox::default();
+        for _ in 0..10_000 {
+            outbox.push_copy(&[1; 1000]);
+            outbox.advance(if outbox.bytes() > 20_000 { 1500 } else { 500 });
+        }
+        assert!(outbox.tail.capacity() <= 128 << 10, "{}", outbox.tail.capacity());
+    }
+
+    #[test]
+    fn the_pool_lends_what_was_given_back_empty_and_keeps_its_bounds() {
+        let mut pool = OutboxPool::default();
+        let mut outbox = pool.take();
+        outbox.push_copy(b"left over");
+        let address: *const Outbox = &raw const *outbox;
+        pool.put(outbox);
+        let again = pool.take();
+        assert!(std::ptr::eq(address, &raw const *again) && again.is_empty() && again.bytes() == 0);
+
+        for _ in 0..200 {
+            let mut outbox = Box::<Outbox>::default();
+            outbox.push_copy(&[0; 60_000]);
+            pool.put(outbox);
+        }
+        assert!(pool.free.len() <= POOLED / 60_000);
+    }
+}

@@ -1,0 +1,24 @@
+//! What a panic said, and how its payload is dropped without a second one.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// The panic's message. Consumes the payload: a payload whose drop panics in turn is contained here.
+pub(crate) fn describe(payload: Box<dyn Any + Send>) -> String {
+    let text = payload
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| payload.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "a panic without a message".to_owned());
+    contain("dropping a panic's payload", || drop(payload));
+    text
+}
+
+/// Runs `f`; a panic in it is logged, and goes no further.
+pub(crate) fn contain(doing: &str, f: impl FnOnce()) {
+    if let Err(second) = catch_unwind(AssertUnwindSafe(f)) {
+        tracing::error!(doing, "contained a panic");
+        // Its drop may panic as well, without end: this one is let go.
+        std::mem::forget(second);
+    }
+}

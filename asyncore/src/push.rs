@@ -1,0 +1,95 @@
+//! [`PushData`]: what can be pushed, and [`Pushed`]: what became of it.
+
+use bytes::{Bytes, BytesMut};
+
+use crate::outbox::Outbox;
+
+/// Bytes that can be pushed: borrowed ones are copied, owned ones are kept when they are large.
+///
+/// Implemented for every reference to bytes (`&[u8]`, `b"…"`, `&str`, `&Vec<u8>`…) and for [`Bytes`], [`BytesMut`],
+/// `Vec<u8>`, `Box<[u8]>` and `String`. Owned pieces below [`KEEP_FROM`] bytes are copied too: gathering them in one buffer costs less than a slice each.
+pub trait PushData: sealed::Sealed {}
+
+/// Owned output of at least this many bytes is kept as it is: 1 KiB, about where one more slice in a write costs less
+/// than the copy.
+pub const KEEP_FROM: usize = 1 << 10;
+
+/// What became of a push. It may be ignored: a channel that is closing or gone needs no help from its writer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Pushed {
+    /// It is queued, and goes out at the end of the turn or as soon as the socket takes it.
+    Queued,
+    /// It was refused: the queue is at its limit. With [`OnFull::Close`](crate::OnFull::Close), the default, the
+    /// channel is now closed.
+    Full,
+    /// It was refused: the channel is to close when done, or has shut down its writing side.
+    Closing,
+    /// There is no such channel any more.
+    Gone,
+}
+
+impl Pushed {
+    /// Whether the bytes are queued.
+    #[must_use]
+    pub const fn is_queued(self) -> bool {
+        matches!(self, Self::Queued)
+    }
+}
+
+pub(crate) mod sealed {
+    use super::{Bytes, Outbox};
+
+    /// The two ways into an outbox.
+    #[expect(unnameable_types, reason = "sealed: nobody else is to name it")]
+    pub trait Sealed {
+        fn length(&self) -> usize;
+        #[expect(private_interfaces, reason = "sealed: only this crate calls or implements it")]
+        fn push_onto(self, outbox: &mut Outbox);
+        fn into_kept(self) -> Bytes;
+    }
+}
+
+impl<T: AsRef<[u8]> + ?Sized> PushData for &T {}
+
+impl<T: AsRef<[u8]> + ?Sized> sealed::Sealed for &T {
+    fn length(&self) -> usize {
+        (**self).as_ref().len()
+    }
+
+    #[expect(private_interfaces, reason = "sealed: only this crate calls or implements it")]
+    fn push_onto(self, outbox: &mut Outbox) {
+        outbox.push_copy(self.as_ref());
+    }
+
+    fn into_kept(self) -> Bytes {
+        Bytes::copy_from_slice(self.as_ref())
+    }
+}
+
+macro_rules! owned {
+    ($($type:ty),+ $(,)?) => {$(
+        impl PushData for $type {}
+
+        impl sealed::Sealed for $type {
+            fn length(&self) -> usize {
+                self.len()
+            }
+
+            #[expect(private_interfaces, reason = "sealed: only this crate calls or implements it")]
+            fn push_onto(self, outbox: &mut Outbox) {
+                if self.len() < KEEP_FROM {
+                    outbox.push_copy(self.as_ref());
+                } else {
+                    outbox.push_kept(self.into());
+                }
+            }
+
+            fn into_kept(self) -> Bytes {
+                self.into()
+            }
+        }
+    )+};
+}
+
+owned!(Bytes, BytesMut, Vec<u8>, Box<[u8]>, String);

@@ -1,0 +1,3 @@
+//! What both crates promise, tested on real sockets; one binary, so that it links once and runs in parallel.
+
+mod event_loop;
