@@ -12,13 +12,15 @@
 //!   at        "\r"            ROOT               "\r"        ROOT
 //! ```
 //!
-//! Each byte is looked at once or twice, whatever the chunks.
+//! With one byte string as the terminator, each byte is looked at once or twice, whatever the chunks; with
+//! several, [`Terminator::any`] says how often.
 
+use std::num::NonZeroUsize;
 use std::ops::Deref;
 
 use bytes::Bytes;
 
-use crate::terminator::{Found, Kind, ROOT, Terminator};
+use crate::terminator::{Hit, Kind, Needles, ROOT, Terminator};
 
 /// Splits a stream of bytes into messages at a [`Terminator`].
 ///
@@ -90,10 +92,32 @@ impl Splitter {
     /// seen, and comes first in the next call.
     #[inline]
     pub fn split<'a>(&mut self, input: &mut &'a [u8]) -> Option<Split<'a>> {
-        if self.rare.is_some() {
-            return self.split_rare(input);
+        // The usual case, a message that ends in `input`, is inlined here.
+        let mut vain = 0;
+        if self.rare.is_none()
+            && self.at == ROOT as u64
+            && let Kind::Bytes(needles) = self.terminator.kind()
+        {
+            let room = self.room();
+            let window = window(needles, input, room);
+            if window.len() >= 2 * needles.longest() {
+                match needles.find(window, &mut self.searched) {
+                    Some(Hit { end, len }) if end - len.get() <= room => {
+                        self.kept = 0;
+                        let piece = Piece::Borrowed(&input[..end - len.get()]);
+                        *input = &input[end..];
+                        return Some(Split::Data { piece, end: true });
+                    }
+                    Some(_) => {}
+                    None => vain = window.len(),
+                }
+            }
         }
-        self.step(input, self.limit.saturating_sub(self.kept))
+        // By way of a copy, so that the caller's `input` can stay in registers.
+        let mut rest = *input;
+        let split = self.split_slowly(&mut rest, vain);
+        *input = rest;
+        split
     }
 
     /// Says that `bytes` bytes of the last piece were used at once and do not count towards the limit.
@@ -111,8 +135,8 @@ impl Splitter {
     ///
     /// While a message that was [too long](Split::TooLong) is passed over, its end is still the former
     /// terminator, and the new one applies to the next message. Otherwise a peer could smuggle commands in the
-    /// rest of a message that was refused. Only [`Terminator::none`], whose message has no end, gives way at once.
-    /// [`reset`](Self::reset) stops the passing over.
+    /// rest of a message that was refused. Only [`Terminator::none`], whose message has no end, gives way at
+    /// once. [`reset`](Self::reset) stops the passing over.
     pub fn set_terminator(&mut self, terminator: impl Into<Terminator>) {
         let terminator = terminator.into();
         if self.is_skipping() {
@@ -158,7 +182,7 @@ impl Splitter {
     /// ```
     pub fn finish(&mut self) -> Option<Split<'static>> {
         let rest = if self.is_skipping() { Bytes::new() } else { self.pending() };
-        let room = self.limit.saturating_sub(self.kept);
+        let room = self.room();
         if rest.len() > room && room > 0 {
             *self.rare() = Rare { replay: rest.slice(room..), ..Rare::default() };
             self.at = start(&self.terminator);
@@ -227,122 +251,21 @@ impl Splitter {
         self.searched
     }
 
-    /// Goes on in `input`, of which at most `room` bytes may be handed out.
-    #[inline]
-    fn step<'a>(&mut self, input: &mut &'a [u8], room: usize) -> Option<Split<'a>> {
-        if input.is_empty() {
-            return None;
-        }
-        match self.terminator.kind() {
-            Kind::Bytes(needles) if self.at == ROOT as u64 => {
-                // Whether the message is too long shows within so many bytes. To look at more would be to
-                // look at them again for the next piece.
-                //
-                //   |------- room -------|-- longest --|      no terminator ends in here:
-                //   |------------- window -------------|      more than `room` bytes come before it
-                let window = room.saturating_add(needles.longest()).min(input.len());
-                let to_end = window == input.len();
-                match needles.search(&input[..window], to_end, &mut self.searched) {
-                    Found::Terminator { at, len } if at <= room => {
-                        let piece = take(input, at);
-                        take(input, len);
-                        self.data(Piece::Borrowed(piece), true)
-                    }
-                    Found::Node(node) if to_end && window - needles.depth(node) <= room => {
-                        let piece = take(input, window - needles.depth(node));
-                        *input = &[];
-                        self.at = node as u64;
-                        if piece.is_empty() { None } else { self.data(Piece::Borrowed(piece), false) }
-                    }
-                    Found::Terminator { .. } | Found::Node(_) => self.no_more_than(room, input),
-                }
-            }
-            Kind::Bytes(_) => self.step_held(input, room),
-            Kind::Count(count) => {
-                let missing = usize::try_from(self.at).unwrap_or(usize::MAX);
-                let most = missing.min(input.len());
-                if most > room {
-                    self.at -= room as u64;
-                    return self.no_more_than(room, input);
-                }
-                self.at -= most as u64;
-                let end = self.at == 0;
-                if end {
-                    self.at = count.get();
-                }
-                self.data(Piece::Borrowed(take(input, most)), end)
-            }
-            Kind::Never if input.len() > room => self.no_more_than(room, input),
-            Kind::Never => self.data(Piece::Borrowed(take(input, input.len())), false),
-        }
-    }
-
-    /// [`step`](Self::step), when bytes before `input` may be the start of a terminator.
-    ///
-    /// The automaton goes on from there until it is clear how many of these are no part of a terminator.
-    ///
-    /// ```text
-    ///   |---- held ----|------ input ------|
-    ///   |- free -|---- depth ----|               node after i bytes of input
-    ///                  |--- i ---|
-    /// ```
+    /// [`split`](Self::split) in all cases; no terminator ends in the first `vain` bytes of `input`.
     #[cold]
-    fn step_held<'a>(&mut self, input: &mut &'a [u8], room: usize) -> Option<Split<'a>> {
-        let Kind::Bytes(needles) = self.terminator.kind() else { return None };
-        let held = needles.depth(self.node());
-        let mut node = self.node();
-        let mut used = 0;
-        let (free, next, end) = loop {
-            let Some(&byte) = input.get(used) else {
-                // All of the input may belong to the terminator.
-                break (held + used - needles.depth(node), node, false);
-            };
-            node = needles.next(node, byte);
-            used += 1;
-            self.searched += 1;
-            let len = needles.ends(node);
-            if len >= used && len > 0 {
-                break (held + used - len, ROOT, true);
-            }
-            if len > 0 || needles.depth(node) <= used {
-                // What begins in the input is for the next step, from the root, to find.
-                used = 0;
-                break (held, ROOT, false);
-            }
-        };
-
-        let given = self.rare.as_ref().map_or(0, |rare| rare.given);
-        let wanted = free.saturating_sub(given);
-        if wanted > room {
-            // Some now, and the rest, if there is room then, in the next step, which comes to the same end.
-            if room == 0 {
-                return self.too_long();
-            }
-            let piece = needles.prefix(self.node()).slice(given..given + room);
-            self.rare().given += room;
-            return self.data(Piece::Released(piece), false);
+    fn split_slowly<'a>(&mut self, input: &mut &'a [u8], vain: usize) -> Option<Split<'a>> {
+        if self.rare.is_none() {
+            return self.step(input, self.room(), vain);
         }
-        let piece = needles.prefix(self.node()).slice(free - wanted..free);
-        take(input, used);
-        self.at = next as u64;
-        if let Some(rare) = &mut self.rare {
-            rare.given = 0;
-        }
-        if piece.is_empty() && !end { None } else { self.data(Piece::Released(piece), end) }
-    }
-
-    /// [`split`](Self::split), when there is something in `rare`.
-    #[cold]
-    fn split_rare<'a>(&mut self, input: &mut &'a [u8]) -> Option<Split<'a>> {
         loop {
             let skipping = self.is_skipping();
-            let room = if skipping { usize::MAX } else { self.limit.saturating_sub(self.kept) };
+            let room = if skipping { usize::MAX } else { self.room() };
             let replay = std::mem::take(&mut self.rare().replay);
             let split = if replay.is_empty() {
-                self.step(input, room)
+                self.step(input, room, 0)
             } else {
                 let mut rest = &replay[..];
-                let split = self.step(&mut rest, room).map(|split| split.released_from(&replay));
+                let split = self.step(&mut rest, room, 0).map(|split| split.released_from(&replay));
                 self.rare().replay = replay.slice_ref(rest);
                 if split.is_none() {
                     continue;
@@ -363,19 +286,114 @@ impl Splitter {
         }
     }
 
+    /// Hands out the next piece of `input`, of at most `room` bytes.
+    fn step<'a>(&mut self, input: &mut &'a [u8], room: usize, vain: usize) -> Option<Split<'a>> {
+        let Kind::Bytes(needles) = self.terminator.kind() else { return self.step_unsearched(input, room) };
+        if self.at != ROOT as u64 {
+            return self.step_held(input, room);
+        }
+        let window = window(needles, input, room);
+        let to_end = window.len() == input.len();
+        let (len, used, next, end) = match needles.search(window, vain, to_end, &mut self.searched) {
+            Ok(Hit { end, len }) => (end - len.get(), end, ROOT, true),
+            Err(node) if to_end => (input.len() - needles.depth(node), input.len(), node, false),
+            Err(_) => (usize::MAX, 0, ROOT, false),
+        };
+        if len > room {
+            return self.step_part(input, room);
+        }
+        self.at = next as u64;
+        let piece = &take(input, used)[..len];
+        self.data(Piece::Borrowed(piece), end)
+    }
+
+    /// [`step`](Self::step), when bytes before `input` may be the start of a terminator.
+    ///
+    /// The automaton goes on from there until it is clear how many of these are no part of one.
+    ///
+    /// ```text
+    ///   |---- held ----|------ input ------|
+    ///   |- free -|---- depth ----|               after `used` bytes of the input
+    ///                  |- used --|
+    /// ```
+    fn step_held<'a>(&mut self, input: &mut &'a [u8], room: usize) -> Option<Split<'a>> {
+        let Kind::Bytes(needles) = self.terminator.kind() else { return None };
+        let held = needles.depth(self.node());
+        let mut node = self.node();
+        let mut used = 0;
+        let (free, next, end) = loop {
+            let Some(&byte) = input.get(used) else {
+                // All of the input may belong to the terminator.
+                break (held + used - needles.depth(node), node, false);
+            };
+            node = needles.next(node, byte);
+            used += 1;
+            self.searched += 1;
+            match needles.ends(node).map(NonZeroUsize::get) {
+                Some(len) if len >= used => break (held + used - len, ROOT, true),
+                None if needles.depth(node) > used => {}
+                _ => {
+                    // What begins in the input is for the next step, from the root, to find.
+                    used = 0;
+                    break (held, ROOT, false);
+                }
+            }
+        };
+
+        let prefix = needles.prefix(self.node());
+        let given = self.rare.as_ref().map_or(0, |rare| rare.given);
+        if free.saturating_sub(given) > room {
+            // Some now. The next step comes to the same end and hands out more, if there is room then.
+            if room == 0 {
+                return self.too_long();
+            }
+            self.rare().given += room;
+            return self.data(Piece::Released(prefix.slice(given..given + room)), false);
+        }
+        self.at = next as u64;
+        if let Some(rare) = &mut self.rare {
+            rare.given = 0;
+        }
+        take(input, used);
+        self.data(Piece::Released(prefix.slice(given.min(free)..free)), end)
+    }
+
+    /// [`step`](Self::step) under a count, or none.
+    fn step_unsearched<'a>(&mut self, input: &mut &'a [u8], room: usize) -> Option<Split<'a>> {
+        let Some(count) = self.terminator.as_count() else {
+            let len = input.len();
+            if len > room {
+                return self.step_part(input, room);
+            }
+            return self.data(Piece::Borrowed(take(input, len)), false);
+        };
+        let len = usize::try_from(self.at).unwrap_or(usize::MAX).min(input.len());
+        if len > room {
+            self.at -= room as u64;
+            return self.step_part(input, room);
+        }
+        self.at -= len as u64;
+        let end = self.at == 0;
+        if end {
+            self.at = count;
+        }
+        self.data(Piece::Borrowed(take(input, len)), end)
+    }
+
     /// Hands out what there is room for, because the message has more.
-    fn no_more_than<'a>(&mut self, room: usize, input: &mut &'a [u8]) -> Option<Split<'a>> {
+    fn step_part<'a>(&mut self, input: &mut &'a [u8], room: usize) -> Option<Split<'a>> {
         if room == 0 { self.too_long() } else { self.data(Piece::Borrowed(take(input, room)), false) }
     }
 
-    #[inline]
     fn data<'a>(&mut self, piece: Piece<'a>, end: bool) -> Option<Split<'a>> {
+        if piece.is_empty() && !end {
+            return None;
+        }
         // Saturating: what is passed over is counted too, and may be longer than the address space.
         self.kept = if end { 0 } else { self.kept.saturating_add(piece.len()) };
         Some(Split::Data { piece, end })
     }
 
-    #[cold]
     fn too_long<'a>(&mut self) -> Option<Split<'a>> {
         self.kept = 0;
         self.rare().skipping = true;
@@ -395,6 +413,11 @@ impl Splitter {
     fn begin(&mut self, terminator: Terminator) {
         self.at = start(&terminator);
         self.terminator = terminator;
+    }
+
+    /// How many bytes of this message may be handed out.
+    fn room(&self) -> usize {
+        self.limit.saturating_sub(self.kept)
     }
 
     fn rare(&mut self) -> &mut Rare {
@@ -486,17 +509,29 @@ impl AsRef<[u8]> for Piece<'_> {
     }
 }
 
-/// Where a message that ends at `terminator` starts.
-fn start(terminator: &Terminator) -> u64 {
-    terminator.as_count().unwrap_or(ROOT as u64)
+/// As much of `input` as shows whether a message has more than `room` bytes.
+///
+/// To look at more would be to look at it again for the next piece.
+///
+/// ```text
+///   |------- room -------|-- longest --|      no terminator ends in here:
+///   |------------- window -------------|      more than `room` bytes come before it
+/// ```
+#[inline]
+fn window<'a>(needles: &Needles, input: &'a [u8], room: usize) -> &'a [u8] {
+    &input[..room.saturating_add(needles.longest()).min(input.len())]
 }
 
 /// Splits the first `len` bytes off.
-#[inline]
 fn take<'a>(input: &mut &'a [u8], len: usize) -> &'a [u8] {
     let (taken, rest) = input.split_at(len);
     *input = rest;
     taken
+}
+
+/// Where a message that ends at `terminator` starts.
+fn start(terminator: &Terminator) -> u64 {
+    terminator.as_count().unwrap_or(ROOT as u64)
 }
 
 /// The most bytes of one message, unless another limit is set: 64 KiB.
@@ -510,8 +545,269 @@ pub const MESSAGE_LIMIT: usize = 65536;
 mod tests {
     use super::*;
 
+    /// What a conversation would be told: a message, or that one was too long.
+    #[derive(Debug, PartialEq)]
+    enum Told {
+        Message(String),
+        TooLong,
+    }
+
+    fn message(text: &str) -> Told {
+        Told::Message(text.to_owned())
+    }
+
+    /// Feeds `chunks`; returns what was told, and what was handed out of an unfinished message.
+    fn feed(splitter: &mut Splitter, chunks: &[&str]) -> (Vec<Told>, String) {
+        let mut told = Vec::new();
+        let mut rest = String::new();
+        for chunk in chunks {
+            let mut input = chunk.as_bytes();
+            while let Some(split) = splitter.split(&mut input) {
+                match split {
+                    Split::Data { piece, end } => {
+                        rest.push_str(str::from_utf8(&piece).unwrap());
+                        if end {
+                            told.push(Told::Message(std::mem::take(&mut rest)));
+                        }
+                    }
+                    Split::TooLong => {
+                        rest.clear();
+                        told.push(Told::TooLong);
+                    }
+                }
+            }
+        }
+        (told, rest)
+    }
+
+    fn with_limit(terminator: impl Into<Terminator>, limit: usize) -> Splitter {
+        let mut splitter = Splitter::new(terminator);
+        splitter.set_limit(limit);
+        splitter
+    }
+
     #[test]
     fn a_splitter_is_seven_words() {
         assert!(size_of::<Splitter>() <= 56);
+    }
+
+    #[test]
+    fn a_message_that_is_whole_in_one_chunk_is_borrowed_from_it() {
+        let chunk = b"one line\r\nrest";
+        let mut input = &chunk[..];
+        let split = Splitter::new(b"\r\n").split(&mut input);
+        let Some(Split::Data { piece: Piece::Borrowed(piece), end: true }) = split else {
+            panic!("{split:?}")
+        };
+        assert_eq!(piece.as_ptr_range(), chunk[..8].as_ptr_range());
+        assert_eq!(input, b"rest");
+    }
+
+    #[test]
+    fn an_empty_message_is_a_message() {
+        let mut splitter = Splitter::new(b"\n");
+        assert_eq!(feed(&mut splitter, &["\n\n"]), (vec![message(""), message("")], String::new()));
+    }
+
+    #[test]
+    fn the_possible_start_of_a_terminator_is_remembered() {
+        for (input, terminator, kept) in [
+            ("qwerty\r", "\r\n", 1),
+            ("qwertydkjf", "\r\n", 0),
+            ("a\r\n.\r", "\r\n.\r\n", 4),
+            ("\r\n\r", "\r\n\r\n", 3),
+        ] {
+            let mut splitter = Splitter::new(Terminator::try_from(terminator.as_bytes()).unwrap());
+            let (told, offered) = feed(&mut splitter, &[input]);
+            assert_eq!((told, &offered[..]), (vec![], &input[..input.len() - kept]));
+            assert_eq!(splitter.pending(), input[input.len() - kept..]);
+        }
+    }
+
+    #[test]
+    fn a_start_that_was_no_terminator_is_released() {
+        let mut splitter = Splitter::new(b"\r\n");
+        assert!(splitter.split(&mut &b"\r"[..]).is_none());
+        let mut input = &b"\rx\r\n"[..];
+        let released = Piece::Released(Bytes::from_static(b"\r"));
+        assert_eq!(splitter.split(&mut input), Some(Split::Data { piece: released, end: false }));
+        let rest = Piece::Borrowed(b"\rx");
+        assert_eq!(splitter.split(&mut input), Some(Split::Data { piece: rest, end: true }));
+    }
+
+    #[test]
+    fn a_count_applies_to_every_message_until_another_is_chosen() {
+        let mut splitter = Splitter::new(Terminator::count(3).unwrap());
+        assert_eq!(
+            feed(&mut splitter, &["abcd", "efg"]),
+            (vec![message("abc"), message("def")], "g".to_owned())
+        );
+        assert_eq!(splitter.remaining(), Some(2));
+        assert_eq!(splitter.terminator().as_count(), Some(3));
+
+        splitter.set_terminator(Terminator::count(3).unwrap());
+        assert_eq!(splitter.remaining(), Some(3));
+        splitter.set_terminator(b"\n");
+        assert_eq!(splitter.remaining(), None);
+    }
+
+    #[test]
+    fn none_ends_no_message() {
+        let mut splitter = Splitter::default();
+        assert_eq!(feed(&mut splitter, &["a\r\n", "b"]), (vec![], "a\r\nb".to_owned()));
+        assert_eq!(splitter.searched(), 0);
+    }
+
+    #[test]
+    fn the_terminator_may_change_while_a_piece_is_held() {
+        let mut splitter = Splitter::new(b"\n");
+        let mut input = &b"5\nhello\nrest"[..];
+        let Some(Split::Data { piece, end: true }) = splitter.split(&mut input) else { panic!() };
+        splitter.set_terminator(Terminator::count(str::from_utf8(&piece).unwrap().parse().unwrap()).unwrap());
+        let hello = Piece::Borrowed(b"hello");
+        assert_eq!(splitter.split(&mut input), Some(Split::Data { piece: hello, end: true }));
+    }
+
+    #[test]
+    fn remembered_bytes_come_under_the_new_terminator() {
+        let mut splitter = Splitter::new(b"\r\n");
+        assert_eq!(feed(&mut splitter, &["abc\r"]).1, "abc");
+        splitter.set_terminator(Terminator::count(3).unwrap());
+        assert_eq!(splitter.pending(), "\r");
+        assert_eq!(feed(&mut splitter, &["12", "3"]), (vec![message("\r12")], "3".to_owned()));
+    }
+
+    #[test]
+    fn remembered_bytes_may_hold_several_messages_of_the_new_terminator() {
+        let mut splitter = Splitter::new(b"\r\n\r\n");
+        assert!(splitter.split(&mut &b"\r\n\r"[..]).is_none());
+        splitter.set_terminator(b"\r");
+        let mut no_input = &b""[..];
+        let empty = Piece::Released(Bytes::new());
+        assert_eq!(splitter.split(&mut no_input), Some(Split::Data { piece: empty, end: true }));
+        splitter.set_terminator(Terminator::count(1).unwrap());
+        assert_eq!(feed(&mut splitter, &["x"]).0, [message("\n"), message("\r"), message("x")]);
+    }
+
+    #[test]
+    fn the_same_terminator_chosen_again_changes_nothing() {
+        let mut splitter = Splitter::new(b"\r\n");
+        assert!(splitter.split(&mut &b"\r"[..]).is_none());
+        splitter.set_terminator(b"\r\n");
+        assert_eq!(feed(&mut splitter, &["\n"]).0, [message("")]);
+    }
+
+    #[test]
+    fn a_message_may_be_as_long_as_the_limit_and_no_longer() {
+        for terminator in [Terminator::line(), Terminator::crlf(), Terminator::any(["\r\n", "x"]).unwrap()] {
+            let mut splitter = with_limit(terminator, 3);
+            let told =
+                feed(&mut splitter, &["abc\r\n", "abcd", "ef", "g\r\nab\r", "\n", "ab\r\r", "\r\nab\r\n"]).0;
+            let wanted = ["abc", "", "ab", "", "ab"].map(message);
+            let [first, _, second, _, third] = wanted;
+            assert_eq!(told, [first, Told::TooLong, second, Told::TooLong, third]);
+        }
+    }
+
+    #[test]
+    fn a_count_beyond_the_limit_is_too_long_and_passed_over() {
+        let mut splitter = with_limit(Terminator::count(5).unwrap(), 3);
+        assert_eq!(feed(&mut splitter, &["abcdeab", "cd"]).0, [Told::TooLong, Told::TooLong]);
+        assert!(splitter.is_skipping());
+        assert_eq!(splitter.remaining(), Some(1));
+        assert_eq!(feed(&mut splitter, &["e"]).0, []);
+        assert_eq!(splitter.remaining(), Some(5));
+    }
+
+    #[test]
+    fn bytes_that_were_taken_do_not_count_towards_the_limit() {
+        let mut splitter = with_limit(b"\n", 3);
+        let mut input = &b"0123456789\n"[..];
+        let mut received = 0;
+        while let Some(Split::Data { piece, .. }) = splitter.split(&mut input) {
+            assert!(piece.len() <= 3);
+            received += piece.len();
+            splitter.taken(piece.len());
+        }
+        assert_eq!((received, input), (10, &b""[..]));
+    }
+
+    #[test]
+    fn a_terminator_chosen_while_passing_over_applies_to_the_next_message() {
+        let mut splitter = with_limit(b"\r\n.\r\n", 4);
+        assert_eq!(feed(&mut splitter, &["a long body\r\n"]).0, [Told::TooLong]);
+        splitter.set_terminator(b"\r\n");
+        assert_eq!(*splitter.terminator(), Terminator::crlf());
+        assert!(splitter.is_skipping());
+        let told = feed(&mut splitter, &["DELE 1\r\n.\r", "\nQUIT\r\n"]).0;
+        assert_eq!(told, [message("QUIT")]);
+
+        let mut splitter = with_limit(b"\n", 4);
+        assert_eq!(feed(&mut splitter, &["a long line"]).0, [Told::TooLong]);
+        splitter.set_terminator(Terminator::count(2).unwrap());
+        assert_eq!(splitter.remaining(), Some(2));
+        assert_eq!(feed(&mut splitter, &["\nab"]).0, [message("ab")]);
+    }
+
+    #[test]
+    fn a_message_without_an_end_is_passed_over_until_a_terminator_is_chosen() {
+        let mut splitter = with_limit(Terminator::none(), 4);
+        assert_eq!(feed(&mut splitter, &["123456789", "123456789"]).0, [Told::TooLong]);
+        splitter.set_terminator(b"\n");
+        assert!(!splitter.is_skipping());
+        assert_eq!(feed(&mut splitter, &["ab\n"]).0, [message("ab")]);
+    }
+
+    #[test]
+    fn reset_forgets_the_message_and_keeps_the_terminator() {
+        let mut splitter = with_limit(b"\r\n", 4);
+        assert_eq!(feed(&mut splitter, &["a long line\r"]).0, [Told::TooLong]);
+        splitter.reset();
+        assert!(!splitter.is_skipping() && splitter.pending().is_empty());
+        assert_eq!(feed(&mut splitter, &["\nab\r"]), (vec![], "\nab".to_owned()));
+        splitter.reset();
+        assert_eq!(feed(&mut splitter, &["1234\r\n"]).0, [message("1234")]);
+    }
+
+    #[test]
+    fn a_terminator_chosen_while_passing_over_outlives_a_reset() {
+        let mut splitter = with_limit(b"\r\n", 4);
+        assert_eq!(feed(&mut splitter, &["a long line"]).0, [Told::TooLong]);
+        splitter.set_terminator(b"\n");
+        splitter.reset();
+        assert_eq!(feed(&mut splitter, &["ab\n"]).0, [message("ab")]);
+    }
+
+    #[test]
+    fn the_end_of_input_releases_what_was_remembered_as_far_as_the_limit_allows() {
+        let finish = |limit| {
+            let mut splitter = with_limit(b"\r\n\r\n", limit);
+            assert_eq!(feed(&mut splitter, &["a\r\n\r"]).1, "a");
+            let first = splitter.finish();
+            let second = splitter.finish();
+            assert_eq!(splitter.finish(), None);
+            (first, second)
+        };
+        let released = |bytes| Split::Data { piece: Piece::Released(Bytes::from_static(bytes)), end: false };
+        assert_eq!(finish(4), (Some(released(b"\r\n\r")), None));
+        assert_eq!(finish(3), (Some(released(b"\r\n")), Some(Split::TooLong)));
+        assert_eq!(finish(1), (Some(Split::TooLong), None));
+    }
+
+    #[test]
+    fn the_rest_of_a_message_that_was_too_long_is_not_released() {
+        let mut splitter = with_limit(b"\r\n", 2);
+        assert_eq!(feed(&mut splitter, &["abc\r"]).0, [Told::TooLong]);
+        assert_eq!(splitter.finish(), None);
+        assert!(!splitter.is_skipping());
+    }
+
+    #[test]
+    fn nothing_rare_stays_allocated_once_it_is_over() {
+        let mut splitter = with_limit(b"\r\n", 2);
+        feed(&mut splitter, &["abc\r", "\n", "a\r", "b\r"]);
+        splitter.set_terminator(b"\n");
+        feed(&mut splitter, &["\n\n"]);
+        assert!(splitter.rare.is_none());
     }
 }

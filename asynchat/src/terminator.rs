@@ -8,7 +8,7 @@
 use std::cell::RefCell;
 use std::error::Error;
 use std::fmt;
-use std::num::NonZeroU64;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -236,6 +236,7 @@ pub(crate) struct Needles {
     /// Distinct, not empty, the longest first.
     patterns: Box<[Bytes]>,
     search: Search,
+    longest: NonZeroUsize,
     nodes: Box<[Node]>,
 }
 
@@ -253,8 +254,8 @@ struct Node {
     sibling: usize,
     /// The longest other node that this one ends with: where to go when no child fits.
     fallback: usize,
-    /// The length of the longest pattern that this one ends with, or 0.
-    ends: usize,
+    /// The length of the longest pattern that this one ends with.
+    ends: Option<NonZeroUsize>,
 }
 
 /// The fastest search for the patterns over a long run of bytes.
@@ -280,13 +281,13 @@ enum LastBytes {
     Three(u8, u8, u8),
 }
 
-/// What a search came upon.
+/// A terminator of `len` bytes that ends after `end` bytes.
+///
+/// That `len` is never zero also lets an `Option` of it travel in two registers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Found {
-    /// A terminator of `len` bytes after `at` bytes.
-    Terminator { at: usize, len: usize },
-    /// No terminator; the automaton is at this node.
-    Node(usize),
+pub(crate) struct Hit {
+    pub(crate) end: usize,
+    pub(crate) len: NonZeroUsize,
 }
 
 impl Needles {
@@ -310,62 +311,90 @@ impl Needles {
         Self {
             patterns: patterns.iter().map(|pattern| Bytes::copy_from_slice(pattern)).collect(),
             search: Search::new(patterns),
+            longest: NonZeroUsize::new(patterns[0].len()).unwrap_or(NonZeroUsize::MIN),
             nodes: nodes(patterns),
         }
     }
 
     /// Looks for the first terminator in `window`, from the root.
     ///
-    /// Without one, and if `to_end`, it says where the automaton is after the last byte. Adds to `searched`
-    /// each byte as often as it was looked at.
+    /// Adds to `searched` each byte as often as it was looked at.
     #[inline]
-    pub(crate) fn search(&self, window: &[u8], to_end: bool, searched: &mut u64) -> Found {
+    pub(crate) fn find(&self, window: &[u8], searched: &mut u64) -> Option<Hit> {
+        match &self.search {
+            Search::Byte(byte) => {
+                let end = memchr(*byte, window).map(|at| at + 1);
+                *searched += end.unwrap_or(window.len()) as u64;
+                Some(Hit { end: end?, len: self.longest })
+            }
+            &Search::Pair { before, last, alone } => {
+                let Some(at) = memchr(last, window) else {
+                    *searched += window.len() as u64;
+                    return None;
+                };
+                *searched += at as u64 + 2;
+                if at > 0 && window[at - 1] == before {
+                    Some(Hit { end: at + 1, len: self.longest })
+                } else if alone {
+                    Some(Hit { end: at + 1, len: NonZeroUsize::MIN })
+                } else {
+                    self.find_more(window, at + 1, searched)
+                }
+            }
+            _ => self.find_more(window, 0, searched),
+        }
+    }
+
+    /// [`find`](Self::find), but for the short code that is worth inlining.
+    #[inline(never)]
+    fn find_more(&self, window: &[u8], from: usize, searched: &mut u64) -> Option<Hit> {
+        match &self.search {
+            Search::Byte(_) | Search::Automaton => self.walk(window, searched).ok(),
+            &Search::Pair { before, last, .. } => {
+                let mut from = from;
+                while let Some(skipped) = memchr(last, &window[from..]) {
+                    let at = from + skipped;
+                    *searched += skipped as u64 + 2;
+                    from = at + 1;
+                    if window[at - 1] == before {
+                        return Some(Hit { end: from, len: self.longest });
+                    }
+                }
+                *searched += (window.len() - from) as u64;
+                None
+            }
+            Search::Finder(finder) => {
+                let end = finder.find(window).map(|at| at + self.longest());
+                *searched += end.unwrap_or(window.len()) as u64;
+                Some(Hit { end: end?, len: self.longest })
+            }
+            Search::LastBytes(last_bytes) => self.compare_at(*last_bytes, window, searched),
+        }
+    }
+
+    /// Looks for the first terminator in `window`, from the root; none ends in its first `vain` bytes.
+    ///
+    /// Without one, and if `to_end`, it says at which node the automaton is after the last byte.
+    pub(crate) fn search(
+        &self,
+        window: &[u8],
+        vain: usize,
+        to_end: bool,
+        searched: &mut u64,
+    ) -> Result<Hit, usize> {
         if window.len() < 2 * self.longest() {
             return self.walk(window, searched);
         }
-        let found = match &self.search {
-            Search::Byte(byte) => {
-                let at = memchr(*byte, window);
-                *searched += at.map_or(window.len(), |at| at + 1) as u64;
-                at.map(|at| (at, 1))
-            }
-            &Search::Pair { before, last, alone } => {
-                let mut from = 0;
-                loop {
-                    let Some(skipped) = memchr(last, &window[from..]) else {
-                        *searched += (window.len() - from) as u64;
-                        break None;
-                    };
-                    //   from      end                "a" "b" "\r" "\n"
-                    //    |- skipped -|  last                  at
-                    let end = from + skipped;
-                    *searched += skipped as u64 + 2;
-                    if end > 0 && window[end - 1] == before {
-                        break Some((end - 1, 2));
-                    }
-                    if alone {
-                        break Some((end, 1));
-                    }
-                    from = end + 1;
-                }
-            }
-            Search::Finder(finder) => {
-                let at = finder.find(window);
-                *searched += at.map_or(window.len(), |at| at + self.longest()) as u64;
-                at.map(|at| (at, self.longest()))
-            }
-            Search::LastBytes(last_bytes) => self.compare_at(*last_bytes, window, searched),
-            Search::Automaton => return self.walk(window, searched),
-        };
-        match found {
-            Some((at, len)) => Found::Terminator { at, len },
-            None if to_end => {
-                // A terminator that goes on after the window has at most so many of its bytes in it.
-                let tail = &window[window.len() - (self.longest() - 1)..];
-                self.walk(tail, searched)
-            }
-            None => Found::Node(ROOT),
+        if vain < window.len()
+            && let Some(hit) = self.find(window, searched)
+        {
+            return Ok(hit);
         }
+        if !to_end {
+            return Err(ROOT);
+        }
+        // A terminator that goes on after the window has at most so many of its bytes in it.
+        self.walk(&window[window.len() - (self.longest() - 1)..], searched)
     }
 
     /// The automaton's next node after `byte`.
@@ -385,8 +414,8 @@ impl Needles {
         }
     }
 
-    /// The length of the longest pattern that ends at `node`, or 0.
-    pub(crate) fn ends(&self, node: usize) -> usize {
+    /// The length of the longest pattern that ends at `node`.
+    pub(crate) fn ends(&self, node: usize) -> Option<NonZeroUsize> {
         self.nodes[node].ends
     }
 
@@ -403,26 +432,25 @@ impl Needles {
 
     /// The length of the longest pattern, at least 1.
     pub(crate) fn longest(&self) -> usize {
-        self.patterns[0].len()
+        self.longest.get()
     }
 
     /// Runs the automaton over `bytes`, from the root, to the first terminator or to the end.
-    fn walk(&self, bytes: &[u8], searched: &mut u64) -> Found {
+    fn walk(&self, bytes: &[u8], searched: &mut u64) -> Result<Hit, usize> {
         let mut node = ROOT;
         for (i, &byte) in bytes.iter().enumerate() {
             node = self.next(node, byte);
-            let len = self.ends(node);
-            if len > 0 {
+            if let Some(len) = self.ends(node) {
                 *searched += i as u64 + 1;
-                return Found::Terminator { at: i + 1 - len, len };
+                return Ok(Hit { end: i + 1, len });
             }
         }
         *searched += bytes.len() as u64;
-        Found::Node(node)
+        Err(node)
     }
 
     /// Compares every pattern wherever a last byte is found.
-    fn compare_at(&self, last: LastBytes, window: &[u8], searched: &mut u64) -> Option<(usize, usize)> {
+    fn compare_at(&self, last: LastBytes, window: &[u8], searched: &mut u64) -> Option<Hit> {
         let mut from = 0;
         while let Some(skipped) = last.find(&window[from..]) {
             let end = from + skipped + 1;
@@ -430,7 +458,8 @@ impl Needles {
             for pattern in &self.patterns {
                 *searched += pattern.len() as u64;
                 if window[..end].ends_with(pattern) {
-                    return Some((end - pattern.len(), pattern.len()));
+                    let len = NonZeroUsize::new(pattern.len())?;
+                    return Some(Hit { end, len });
                 }
             }
             from = end;
@@ -483,7 +512,7 @@ impl LastBytes {
 
 /// Builds the automaton: a trie of the patterns, then, level by level, the fallbacks.
 fn nodes(patterns: &[&[u8]]) -> Box<[Node]> {
-    let root = Node { pattern: 0, depth: 0, byte: 0, child: ROOT, sibling: ROOT, fallback: ROOT, ends: 0 };
+    let root = Node { pattern: 0, depth: 0, byte: 0, child: ROOT, sibling: ROOT, fallback: ROOT, ends: None };
     let mut nodes = vec![root];
     for (pattern, bytes) in patterns.iter().enumerate() {
         let mut parent = ROOT;
@@ -495,7 +524,7 @@ fn nodes(patterns: &[&[u8]]) -> Box<[Node]> {
                 nodes.len() - 1
             });
         }
-        nodes[parent].ends = bytes.len();
+        nodes[parent].ends = NonZeroUsize::new(bytes.len());
     }
 
     let mut level = vec![ROOT];
@@ -506,9 +535,7 @@ fn nodes(patterns: &[&[u8]]) -> Box<[Node]> {
             while node != ROOT {
                 let fallback = fallback(&nodes, parent, nodes[node].byte);
                 nodes[node].fallback = fallback;
-                if nodes[node].ends == 0 {
-                    nodes[node].ends = nodes[fallback].ends;
-                }
+                nodes[node].ends = nodes[node].ends.or(nodes[fallback].ends);
                 below.push(node);
                 node = nodes[node].sibling;
             }
@@ -644,7 +671,7 @@ mod tests {
             for number in 0..3_u32.pow(9) {
                 let window: Vec<u8> = (0..9).map(|i| b"abc"[(number / 3_u32.pow(i) % 3) as usize]).collect();
                 let walked = needles.walk(&window, &mut 0);
-                assert_eq!(needles.search(&window, true, &mut 0), walked, "{terminator:?} in {window:?}");
+                assert_eq!(needles.search(&window, 0, true, &mut 0), walked, "{terminator:?} in {window:?}");
             }
         }
     }

@@ -168,8 +168,9 @@ fn some_terminators() -> Vec<Terminator> {
 #[test]
 fn every_small_input_cut_in_every_way_gives_the_same_messages() {
     for terminator in some_terminators() {
-        let len = if terminator.patterns().all(|pattern| pattern.len() <= 3) { 8 } else { 7 };
-        try_everything(&terminator, usize::MAX, len, false);
+        let is_common =
+            terminator.patterns().all(|pattern| pattern.iter().all(|byte| b"\r\n".contains(byte)));
+        try_everything(&terminator, usize::MAX, if is_common { 8 } else { 7 }, false);
     }
 }
 
@@ -353,7 +354,7 @@ fn a_long_message_in_single_bytes_is_looked_at_twice_at_most() {
 
 #[test]
 fn nothing_that_a_peer_sends_makes_the_search_more_than_linear() {
-    let repeated = |unit: &[u8]| unit.iter().copied().cycle().take(MIB).collect::<Vec<u8>>();
+    let repeated = |unit: &[u8]| unit.iter().copied().cycle().take(MIB / 16).collect::<Vec<u8>>();
     let inputs = [&b"\r"[..], b"\n", b"a", b"\r\n.\r", b"aaab", b"b", b"baaa"].map(repeated);
     let singles =
         ["\n", "\r\n", "\r\n.\r\n", "aaaab", "baaaa", "aaaaaaaaaaaaaaaa"].map(|pattern| any(&[pattern]));
