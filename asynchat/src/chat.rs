@@ -262,8 +262,7 @@ impl<C> AsyncChat<C> {
                 framing.found = true;
                 break;
             }
-            let outcome =
-                user.found_terminator(&mut Conversation::new(cx, framing), whole.unwrap_or(held));
+            let outcome = user.found_terminator(&mut Conversation::new(cx, framing), whole.unwrap_or(held));
             held.clear();
             outcome?;
         }

@@ -87,6 +87,9 @@ impl<'a, A: 'static> Conversation<'a, A> {
 
 impl<A: 'static> fmt::Debug for Conversation<'_, A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Conversation").field("id", &self.id).field("framing", &self.framing).finish_non_exhaustive()
+        f.debug_struct("Conversation")
+            .field("id", &self.id)
+            .field("framing", &self.framing)
+            .finish_non_exhaustive()
     }
 }

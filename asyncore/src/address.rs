@@ -56,7 +56,9 @@ impl Address {
         match self {
             Self::Inet(address) => Ok(SockAddr::from(*address)),
             Self::Unix(path) => SockAddr::unix(path),
-            Self::Unnamed => Err(io::Error::new(io::ErrorKind::InvalidInput, "a Unix-domain address needs a path")),
+            Self::Unnamed => {
+                Err(io::Error::new(io::ErrorKind::InvalidInput, "a Unix-domain address needs a path"))
+            }
         }
     }
 
@@ -64,14 +66,20 @@ impl Address {
         if let Some(inet) = address.as_socket() {
             return Some(Self::Inet(inet));
         }
-        address.is_unix().then(|| address.as_pathname().map_or(Self::Unnamed, |path| Self::Unix(path.to_path_buf())))
+        address
+            .is_unix()
+            .then(|| address.as_pathname().map_or(Self::Unnamed, |path| Self::Unix(path.to_path_buf())))
     }
 
     pub(crate) fn from_any(address: &rustix::net::SocketAddrAny) -> Option<Self> {
         use rustix::net::{AddressFamily, SocketAddrUnix};
         match address.address_family() {
-            AddressFamily::INET => SocketAddrV4::try_from(address.clone()).ok().map(|v4| Self::Inet(v4.into())),
-            AddressFamily::INET6 => SocketAddrV6::try_from(address.clone()).ok().map(|v6| Self::Inet(v6.into())),
+            AddressFamily::INET => {
+                SocketAddrV4::try_from(address.clone()).ok().map(|v4| Self::Inet(v4.into()))
+            }
+            AddressFamily::INET6 => {
+                SocketAddrV6::try_from(address.clone()).ok().map(|v6| Self::Inet(v6.into()))
+            }
             AddressFamily::UNIX => {
                 use std::os::unix::ffi::OsStrExt;
                 let unix = SocketAddrUnix::try_from(address.clone()).ok()?;

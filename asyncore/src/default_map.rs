@@ -29,7 +29,8 @@ thread_local! {
 /// if it cannot be made.
 pub fn default_map<R>(f: impl FnOnce(&mut Map) -> R) -> Result<R> {
     MAP.with(|cell| {
-        let mut map = cell.try_borrow_mut().map_err(|_| "the default map is lent out: use `cx.map` in a callback")?;
+        let mut map =
+            cell.try_borrow_mut().map_err(|_| "the default map is lent out: use `cx.map` in a callback")?;
         if map.is_none() {
             *map = Some(Map::new()?);
         }

@@ -413,7 +413,9 @@ impl Dispatcher {
         let options = self.socket.options();
         options.set_keepalive(keepalive)?;
         match after {
-            Some(after) if keepalive => options.set_tcp_keepalive(&socket2::TcpKeepalive::new().with_time(after)),
+            Some(after) if keepalive => {
+                options.set_tcp_keepalive(&socket2::TcpKeepalive::new().with_time(after))
+            }
             _ => Ok(()),
         }
     }

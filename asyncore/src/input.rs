@@ -87,7 +87,9 @@ impl<A: 'static> Map<A> {
             return Ok(None);
         }
         let mut buffer = BufferPool::lend(&self.buffers);
-        let Some((received, sender)) = entry.dispatcher.socket.recv_from(buffer.room(most))? else { return Ok(None) };
+        let Some((received, sender)) = entry.dispatcher.socket.recv_from(buffer.room(most))? else {
+            return Ok(None);
+        };
         entry.dispatcher.bytes_in += received as u64;
         if mine {
             // An empty datagram costs a turn's share too, so that a flood of them ends.
@@ -145,9 +147,16 @@ impl<A: 'static> Map<A> {
                 Err(error) => {
                     self.counters.accept_errors += 1;
                     match AcceptError::classify(&error) {
-                        AcceptError::Next => tracing::debug!(%id, %error, "a connection was lost before it was accepted"),
-                        AcceptError::Exhausted => {
-                            self.out_of_descriptors(id, &error);
+                        AcceptError::Next => {
+                            tracing::debug!(%id, %error, "a connection was lost before it was accepted")
+                        }
+                        AcceptError::NoDescriptor => {
+                            self.refuse_one(id);
+                            self.cannot_accept(id, &error);
+                            return Ok(None);
+                        }
+                        AcceptError::NoMemory => {
+                            self.cannot_accept(id, &error);
                             return Ok(None);
                         }
                         AcceptError::Fatal => return Err(error.into()),
@@ -208,8 +217,8 @@ impl<A: 'static> Map<A> {
     }
 
     /// No descriptor is left: gives up the reserve to take one connection and close it, so that its client does not
-    /// wait in vain, and pauses the listener.
-    fn out_of_descriptors(&mut self, id: ChannelId, error: &std::io::Error) {
+    /// wait in vain.
+    fn refuse_one(&mut self, id: ChannelId) {
         if self.reserve.take().is_some() {
             if let Some(Ok(Some(refused))) = self.live(id).map(|entry| entry.dispatcher.accept_one()) {
                 tracing::debug!(%id, peer = %refused.peer(), "connection refused: no descriptor is left");
@@ -217,6 +226,10 @@ impl<A: 'static> Map<A> {
             }
             self.reserve = File::open("/dev/null").ok().map(Into::into);
         }
+    }
+
+    /// Descriptors or memory have run out: logs it, and pauses the listener for a moment.
+    fn cannot_accept(&mut self, id: ChannelId, error: &std::io::Error) {
         if self.phase.starved_logged.is_none_or(|logged| self.now.duration_since(logged) >= LOG_EVERY) {
             self.phase.starved_logged = Some(self.now);
             tracing::warn!(%id, %error, channels = self.channels, "cannot accept: listener paused");

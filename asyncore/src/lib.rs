@@ -45,8 +45,8 @@ pub use dispatcher::{Dispatcher, State};
 pub use id::ChannelId;
 pub use input::Received;
 pub use limits::{
-    AC_OUT_BUFFER_SIZE, ACCEPT_BUDGET, BACKLOG, DRAIN_TIME, HIGH_MARK, LINGER_BYTES, LINGER_TIME, LOW_MARK, Limits,
-    MAP_OUTPUT_LIMIT, OUTPUT_LIMIT, OnFull, Options, READ_BUDGET, SPARE_DESCRIPTORS, Wait,
+    AC_OUT_BUFFER_SIZE, ACCEPT_BUDGET, BACKLOG, DRAIN_TIME, HIGH_MARK, LINGER_BYTES, LINGER_TIME, LOW_MARK,
+    Limits, MAP_OUTPUT_LIMIT, OUTPUT_LIMIT, OnFull, Options, READ_BUDGET, SPARE_DESCRIPTORS, Wait,
 };
 pub use map::{Counters, Map};
 pub use producer::Producer;

@@ -4,7 +4,9 @@ use std::io;
 use std::net::ToSocketAddrs;
 use std::path::Path;
 
-use crate::{Address, Channel, ChannelId, CloseReason, Context, Dispatcher, Error, Family, Kind, Map, Result};
+use crate::{
+    Address, Channel, ChannelId, CloseReason, Context, Dispatcher, Error, Family, Kind, Map, Result,
+};
 
 impl<A: 'static> Map<A> {
     /// Listens on every address that `at` stands for, and makes a channel of each connection with `make`, which is

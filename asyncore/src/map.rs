@@ -459,9 +459,10 @@ impl<A: 'static> Map<A> {
     /// Says that the answers of a channel's predicates, or its producer, may have changed.
     pub fn touch(&mut self, id: ChannelId) {
         self.touch_interest(id);
-        if self.live(id).is_some_and(|entry| {
-            entry.dispatcher.outbox.is_some() && !entry.flags.has(Flags::BLOCKED)
-        }) {
+        if self
+            .live(id)
+            .is_some_and(|entry| entry.dispatcher.outbox.is_some() && !entry.flags.has(Flags::BLOCKED))
+        {
             self.make_unsent(id);
         }
     }

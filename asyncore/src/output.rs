@@ -12,7 +12,8 @@ use crate::panics::describe;
 use crate::socket::{Moved, is_short_of_memory};
 use crate::turn::Fault;
 use crate::{
-    ChannelId, CloseReason, KEEP_FROM, Kind, Limits, Map, OnFull, Producer, PushData, Pushed, Result, State, Timeout,
+    ChannelId, CloseReason, KEEP_FROM, Kind, Limits, Map, OnFull, Producer, PushData, Pushed, Result, State,
+    Timeout,
 };
 
 impl<A: 'static> Map<A> {
@@ -54,7 +55,9 @@ impl<A: 'static> Map<A> {
     pub fn send(&mut self, id: ChannelId, data: &[u8]) -> Result<usize> {
         self.touch(id);
         let Some(entry) = self.live_mut(id) else { return Ok(0) };
-        if !matches!(entry.dispatcher.state, State::Open | State::PeerClosed) || entry.dispatcher.outbox.is_some() {
+        if !matches!(entry.dispatcher.state, State::Open | State::PeerClosed)
+            || entry.dispatcher.outbox.is_some()
+        {
             return Ok(0);
         }
         match entry.dispatcher.send(data) {
@@ -82,7 +85,9 @@ impl<A: 'static> Map<A> {
 
     /// Drops what is queued for a channel and not yet sent: how many bytes. A pending close is not cancelled.
     pub fn discard_output(&mut self, id: ChannelId) -> usize {
-        let Some(outbox) = self.live_mut(id).and_then(|entry| entry.dispatcher.outbox.as_mut()) else { return 0 };
+        let Some(outbox) = self.live_mut(id).and_then(|entry| entry.dispatcher.outbox.as_mut()) else {
+            return 0;
+        };
         let dropped = outbox.clear();
         self.queued -= dropped;
         // The write at the end of the turn finds the queue empty, and goes on with what follows an empty queue.
@@ -281,10 +286,7 @@ impl<A: 'static> Map<A> {
     fn write_queued(&mut self, id: ChannelId) -> Result<(), Fault> {
         let Some(entry) = Self::entry_in(&mut self.slots, id) else { return Ok(()) };
         let Entry { dispatcher, flags, .. } = entry;
-        if !matches!(
-            dispatcher.state,
-            State::Open | State::PeerClosed | State::Finishing | State::Draining
-        ) {
+        if !matches!(dispatcher.state, State::Open | State::PeerClosed | State::Finishing | State::Draining) {
             return Ok(());
         }
         let Some(outbox) = dispatcher.outbox.as_mut() else { return Ok(()) };
@@ -317,7 +319,10 @@ impl<A: 'static> Map<A> {
                 let mut slices = [IoSlice::new(&[]); MOST_SLICES];
                 let (count, offered) = outbox.next_slices(&mut slices, most);
                 let slices = &slices[..count];
-                (offered, if count == 0 { Ok(Moved::Bytes(0)) } else { dispatcher.socket.send_vectored(slices) })
+                (
+                    offered,
+                    if count == 0 { Ok(Moved::Bytes(0)) } else { dispatcher.socket.send_vectored(slices) },
+                )
             }
         };
         match moved {
@@ -347,7 +352,9 @@ impl<A: 'static> Map<A> {
     /// Writes queued datagrams, each by itself, as many as a turn allows.
     fn write_datagrams(&mut self, id: ChannelId) -> Result<(), Fault> {
         for _ in 0..MOST_SLICES {
-            let Some(Entry { dispatcher, flags, .. }) = Self::entry_in(&mut self.slots, id) else { return Ok(()) };
+            let Some(Entry { dispatcher, flags, .. }) = Self::entry_in(&mut self.slots, id) else {
+                return Ok(());
+            };
             let Some(outbox) = dispatcher.outbox.as_mut() else { return Ok(()) };
             let Some(datagram) = outbox.first_datagram() else { return Ok(()) };
             let length = datagram.len();

@@ -238,7 +238,8 @@ mod direct {
         source.register(&poller, key, Interest::WRITE)?;
         let mut batch = Vec::new();
         poller.wait(&mut batch, Some(Duration::ZERO))?;
-        let keyed = matches!(batch[..], [Event { key: seen, writable: true, readable: false, .. }] if seen == key);
+        let keyed =
+            matches!(batch[..], [Event { key: seen, writable: true, readable: false, .. }] if seen == key);
         source.deregister();
 
         // Twice: the second shows that the first was drained and re-armed.

@@ -100,7 +100,7 @@ impl Socket {
 
     /// Takes a connection, and its peer's address from the same answer: asking later fails when the peer has reset.
     pub(crate) fn accept(&self) -> io::Result<(Self, Option<Address>)> {
-        let (fd, peer) = accept_non_blocking(self.source.as_fd())?;
+        let (fd, peer) = rustix::io::retry_on_intr(|| accept_non_blocking(self.source.as_fd()))?;
         let peer = match peer.as_ref().and_then(Address::from_any) {
             None if self.family == Family::Unix => Some(Address::Unnamed),
             peer => peer,
@@ -176,7 +176,9 @@ impl Socket {
                 let to = rustix::net::SocketAddrUnix::new(path.as_path())?;
                 moved(|| rustix::net::sendto(&self.source, data, SEND_FLAGS, &to))
             }
-            Address::Unnamed => Err(io::Error::new(io::ErrorKind::InvalidInput, "an unnamed socket has no address")),
+            Address::Unnamed => {
+                Err(io::Error::new(io::ErrorKind::InvalidInput, "an unnamed socket has no address"))
+            }
         }
     }
 
@@ -204,8 +206,10 @@ impl AsFd for Socket {
 pub(crate) enum AcceptError {
     /// That one connection is lost; the next may be fine.
     Next,
-    /// The system is out of descriptors or memory; trying at once again would only burn time.
-    Exhausted,
+    /// No descriptor is left; trying at once again would only burn time.
+    NoDescriptor,
+    /// No memory is left; as above.
+    NoMemory,
     /// The listener itself is broken.
     Fatal,
 }
@@ -217,7 +221,6 @@ impl AcceptError {
             // The errors of a connection that is already lost come out of accept: accept(2), "Error handling".
             Errno::CONNABORTED
             | Errno::PROTO
-            | Errno::INTR
             | Errno::PERM
             | Errno::NETDOWN
             | Errno::NOPROTOOPT
@@ -228,7 +231,8 @@ impl AcceptError {
             | Errno::TIMEDOUT => Self::Next,
             #[cfg(target_os = "linux")]
             Errno::NONET => Self::Next,
-            Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM => Self::Exhausted,
+            Errno::MFILE | Errno::NFILE => Self::NoDescriptor,
+            Errno::NOBUFS | Errno::NOMEM => Self::NoMemory,
             _ => Self::Fatal,
         }
     }
@@ -252,17 +256,22 @@ fn moved(mut call: impl FnMut() -> rustix::io::Result<usize>) -> io::Result<Move
 }
 
 #[cfg(not(target_vendor = "apple"))]
-fn accept_non_blocking(fd: BorrowedFd<'_>) -> io::Result<(OwnedFd, Option<rustix::net::SocketAddrAny>)> {
+fn accept_non_blocking(
+    fd: BorrowedFd<'_>,
+) -> rustix::io::Result<(OwnedFd, Option<rustix::net::SocketAddrAny>)> {
     use rustix::net::SocketFlags;
-    Ok(rustix::net::acceptfrom_with(fd, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)?)
+    rustix::net::acceptfrom_with(fd, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)
 }
 
 #[cfg(target_vendor = "apple")]
-fn accept_non_blocking(fd: BorrowedFd<'_>) -> io::Result<(OwnedFd, Option<rustix::net::SocketAddrAny>)> {
+fn accept_non_blocking(
+    fd: BorrowedFd<'_>,
+) -> rustix::io::Result<(OwnedFd, Option<rustix::net::SocketAddrAny>)> {
     let (fd, peer) = rustix::net::acceptfrom(fd)?;
     rustix::io::fcntl_setfd(&fd, rustix::io::FdFlags::CLOEXEC)?;
     rustix::io::ioctl_fionbio(&fd, true)?;
-    SockRef::from(&fd).set_nosigpipe(true)?;
+    // Fails when the peer has reset already, which is then the first thing a read finds.
+    let _ = SockRef::from(&fd).set_nosigpipe(true);
     Ok((fd, peer))
 }
 

@@ -188,7 +188,8 @@ impl<A: 'static> Map<A> {
 
     fn serve_accept(&mut self, app: &mut A, id: ChannelId) {
         if self.live(id).is_some_and(|entry| entry.pauses.is_empty()) {
-            self.serving = Serving { id: Some(id), accepts: self.options.accept_budget, ..Serving::default() };
+            self.serving =
+                Serving { id: Some(id), accepts: self.options.accept_budget, ..Serving::default() };
             self.call(app, id, |handler, cx| handler.handle_accept(cx));
             self.serving = Serving::default();
         }
@@ -499,7 +500,9 @@ impl<A: 'static> Map<A> {
 
     fn refuse_in_callback(&self) -> Result {
         if self.phase.in_turn {
-            return Err("the loop is running already: `run` and `poll` cannot be called from a callback".into());
+            return Err(
+                "the loop is running already: `run` and `poll` cannot be called from a callback".into()
+            );
         }
         Ok(())
     }

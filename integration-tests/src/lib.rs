@@ -12,7 +12,8 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use asyncore::{
-    Address, Channel, ChannelId, CloseReason, Context, Dispatcher, Error, Family, Map, Options, Received, Result, Wait,
+    Address, Channel, ChannelId, CloseReason, Context, Dispatcher, Error, Family, Map, Options, Received,
+    Result, Wait,
 };
 
 /// How long a test waits for anything before it fails: 20 s, far beyond what a busy machine needs.
@@ -448,4 +449,19 @@ pub fn every_split(bytes: &[u8]) -> Vec<Vec<&[u8]>> {
 #[must_use]
 pub fn ids<A: 'static>(map: &Map<A>) -> Vec<ChannelId> {
     map.iter().map(|(id, _)| id).collect()
+}
+
+/// Bytes of this process that are resident in memory; `None` where the system does not tell, or cannot now.
+#[must_use]
+pub fn resident() -> Option<usize> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    Some(line.trim().strip_suffix(" kB")?.parse::<usize>().ok()? << 10)
+}
+
+/// Open descriptors of this process; `None` where the system does not tell.
+#[must_use]
+pub fn descriptors() -> Option<usize> {
+    // The folder itself is one of them.
+    Some(std::fs::read_dir("/proc/self/fd").ok()?.count() - 1)
 }

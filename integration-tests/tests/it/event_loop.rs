@@ -24,7 +24,9 @@ fn what_a_channel_pushes_reaches_its_peer() {
     recorder.echoes = true;
     map.add(here, recorder).unwrap();
     peer.send(b"hello");
-    turn_until(&mut map, &mut (), "the echo", |map, ()| map.iter().all(|(_, channel)| channel.bytes_out() == 5));
+    turn_until(&mut map, &mut (), "the echo", |map, ()| {
+        map.iter().all(|(_, channel)| channel.bytes_out() == 5)
+    });
     assert_eq!(peer.read_bytes(5), b"hello");
     peer.shutdown_write();
     run_to_the_end(&mut map, &mut ());

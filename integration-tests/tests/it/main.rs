@@ -1,3 +1,5 @@
 //! What both crates promise, tested on real sockets; one binary, so that it links once and runs in parallel.
 
 mod event_loop;
+mod faults;
+mod faults_accept;

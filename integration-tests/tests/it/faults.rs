@@ -1,0 +1,171 @@
+//! What the tests of faults share: a server in a process of its own, its clients, and the tools that inject faults.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Child, Command, Stdio};
+
+use asyncore::Address;
+use integration_tests::{DEADLINE, Peer};
+
+/// `fault_server` as a process of its own; it ends with this value.
+pub(crate) struct Server {
+    process: Child,
+    /// Where it echoes lines.
+    pub(crate) lines: SocketAddr,
+    /// Where it echoes bytes.
+    pub(crate) raw: SocketAddr,
+}
+
+impl Server {
+    /// Starts it with `arguments`, run by `wrapper` (a tool and its arguments, or nothing).
+    ///
+    /// `None` when the tool is missing: the test ends, having said so. In CI that fails.
+    pub(crate) fn start(wrapper: &[&str], arguments: &[&str]) -> Option<Self> {
+        let program = env!("CARGO_BIN_EXE_fault_server");
+        let mut command = match wrapper {
+            [] => Command::new(program),
+            [tool, options @ ..] => {
+                if !works(tool, options) {
+                    return None;
+                }
+                let mut command = Command::new(tool);
+                command.args(options).arg(program);
+                command
+            }
+        };
+        let mut process = command
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the server to start");
+        let mut output = BufReader::new(process.stdout.take().expect("a pipe"));
+        let mut address = |name| {
+            let mut line = String::new();
+            output.read_line(&mut line).expect("a line of the server");
+            let address =
+                line.trim_end().strip_prefix(name).unwrap_or_else(|| panic!("the server said {line:?}"));
+            address.parse().expect("an address")
+        };
+        let lines = address("lines on ");
+        let raw = address("raw on ");
+        // Its standard output is closed from here on: nothing in it may mind (row 21).
+        Some(Self { process, lines, raw })
+    }
+
+    pub(crate) fn client(&self) -> Client {
+        Client::connect(self.lines)
+    }
+
+    /// The verdict common to all faults: alive, and a second client is answered.
+    pub(crate) fn answers(&mut self) {
+        assert_eq!(self.client().ask("still there?"), "still there?");
+        assert!(self.process.try_wait().expect("a status").is_none(), "the server has ended");
+    }
+
+    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_child(&self.process);
+        rustix::process::kill_process(pid, signal).expect("a signal sent");
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // The end of its input ends it, under a tool as well; then there is something to wait for.
+        drop(self.process.stdin.take());
+        self.process.wait().expect("the end of the server");
+    }
+}
+
+/// Whether a tool can be used, tried with the options that it is to have; without it, CI fails.
+fn works(tool: &str, options: &[&str]) -> bool {
+    let outcome = Command::new(tool).args(options).arg("true").output();
+    if outcome.as_ref().is_ok_and(|output| output.status.success()) {
+        return true;
+    }
+    assert!(std::env::var_os("CI").is_none(), "{tool} does not work here: {outcome:?}");
+    eprintln!("skipped: {tool} does not work here: {outcome:?}");
+    false
+}
+
+/// A client of the line echo.
+pub(crate) struct Client {
+    reader: BufReader<TcpStream>,
+}
+
+impl Client {
+    pub(crate) fn connect(to: SocketAddr) -> Self {
+        let Peer::Tcp(socket) = Peer::connect(&Address::from(to)) else { unreachable!("a TCP address") };
+        Self { reader: BufReader::new(socket) }
+    }
+
+    pub(crate) fn socket(&self) -> &TcpStream {
+        self.reader.get_ref()
+    }
+
+    pub(crate) fn say(&mut self, line: &str) {
+        self.send(format!("{line}\r\n").as_bytes());
+    }
+
+    pub(crate) fn send(&mut self, bytes: &[u8]) {
+        self.reader.get_mut().write_all(bytes).expect("the server to take the bytes");
+    }
+
+    pub(crate) fn hear(&mut self) -> String {
+        let mut line = String::new();
+        self.reader.read_line(&mut line).expect("a line in time");
+        line.strip_suffix("\r\n").unwrap_or_else(|| panic!("not a whole line: {line:?}")).to_owned()
+    }
+
+    pub(crate) fn ask(&mut self, line: &str) -> String {
+        self.say(line);
+        self.hear()
+    }
+
+    pub(crate) fn stats(&mut self) -> Stats {
+        let line = self.ask("stats");
+        let pair = |pair: &str| {
+            let (name, value) = pair.split_once('=').expect("name=value");
+            (name.to_owned(), value.parse().expect("a number"))
+        };
+        Stats(line.split(' ').map(pair).collect())
+    }
+
+    /// Asks for the counters until they are as wanted.
+    pub(crate) fn stats_until(&mut self, what: &str, done: impl Fn(&Stats) -> bool) -> Stats {
+        let deadline = std::time::Instant::now() + DEADLINE;
+        loop {
+            let stats = self.stats();
+            if done(&stats) {
+                return stats;
+            }
+            assert!(std::time::Instant::now() < deadline, "timed out waiting for {what}: {stats:?}");
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+    }
+
+    /// The counters after nothing was asked for `millis`: what the server did on its own.
+    pub(crate) fn stats_after(&mut self, millis: u64) -> (Stats, Stats) {
+        let before = self.stats();
+        std::thread::sleep(std::time::Duration::from_millis(millis));
+        (before, self.stats())
+    }
+}
+
+/// The counters of the server by name; a name that is not there counts 0.
+#[derive(Debug)]
+pub(crate) struct Stats(BTreeMap<String, u64>);
+
+impl std::ops::Index<&str> for Stats {
+    type Output = u64;
+
+    fn index(&self, name: &str) -> &u64 {
+        self.0.get(name).unwrap_or(&0)
+    }
+}
+
+/// The options of `strace` that make system calls fail: `inject` as its `-e inject=` takes it, without `error=`.
+pub(crate) fn strace<'a>(log: &'a str, trace: &'a str, inject: &'a str) -> Vec<&'a str> {
+    vec!["strace", "-f", "-qq", "-o", log, "-e", trace, "-e", inject]
+}
