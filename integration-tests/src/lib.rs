@@ -16,6 +16,17 @@ use asyncore::{
     Result, Wait,
 };
 
+/// Every snippet of the documents is a test: one line a page.
+#[cfg(doctest)]
+mod pages {
+    #[doc = include_str!("../../README.md")]
+    mod readme {}
+    #[doc = include_str!("../../asyncore/README.md")]
+    mod asyncore {}
+    #[doc = include_str!("../../asynchat/README.md")]
+    mod asynchat {}
+}
+
 /// How long a test waits for anything before it fails: 20 s, far beyond what a busy machine needs.
 pub const DEADLINE: Duration = Duration::from_secs(20);
 
