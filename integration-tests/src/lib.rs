@@ -25,6 +25,8 @@ mod pages {
     mod asyncore {}
     #[doc = include_str!("../../asynchat/README.md")]
     mod asynchat {}
+    #[doc = include_str!("../../docs/guide.md")]
+    mod guide {}
 }
 
 /// How long a test waits for anything before it fails: 20 s, far beyond what a busy machine needs.

@@ -3,3 +3,4 @@
 mod event_loop;
 mod faults;
 mod faults_accept;
+mod tidy;
