@@ -27,6 +27,12 @@ mod pages {
     mod asynchat {}
     #[doc = include_str!("../../docs/guide.md")]
     mod guide {}
+    #[doc = include_str!("../../docs/from-python.md")]
+    mod from_python {}
+    #[doc = include_str!("../../docs/hazards.md")]
+    mod hazards {}
+    #[doc = include_str!("../../docs/design.md")]
+    mod design {}
 }
 
 /// How long a test waits for anything before it fails: 20 s, far beyond what a busy machine needs.
