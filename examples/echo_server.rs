@@ -1,15 +1,21 @@
 //! A line echo over chat channels: CRLF or LF in, CRLF out.
 
+use std::net::SocketAddr;
+use std::process::ExitCode;
+
 use asynchat::{AsyncChat, Chat, Conversation, Terminator};
-use asyncore::{Map, Result};
+use asyncore::{ChannelId, Map, Result};
 use clap::Parser;
+use examples::program::{Common, announce};
 
 /// Sends every line back.
 #[derive(Parser)]
 struct Arguments {
     /// Where to listen.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7000")]
-    listen: std::net::SocketAddr,
+    listen: SocketAddr,
+    #[command(flatten)]
+    common: Common,
 }
 
 struct Echo;
@@ -22,10 +28,16 @@ impl Chat for Echo {
     }
 }
 
-fn main() -> Result {
-    let arguments = Arguments::parse();
-    let mut map = Map::new()?;
-    let ids = map.listen(arguments.listen, |_peer| AsyncChat::new(Echo).terminator(Terminator::line()))?;
-    println!("listening on {}", map.get(ids[0]).unwrap().local_addr()?.unwrap());
-    map.run(&mut ())
+/// Puts the echo into a map: its listeners.
+pub(crate) fn serve(map: &mut Map, at: SocketAddr) -> Result<Vec<ChannelId>> {
+    map.listen(at, |_peer| AsyncChat::new(Echo).terminator(Terminator::line()))
+}
+
+fn main() -> ExitCode {
+    let Arguments { listen, common } = Arguments::parse();
+    common.serve(&mut (), |map| {
+        let listeners = serve(map, listen)?;
+        announce(map, &listeners);
+        Ok(())
+    })
 }

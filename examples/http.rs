@@ -1,0 +1,162 @@
+//! A small HTTP/1.1 server channel, raw: requests of `GET` and `HEAD`, answered by one function.
+//!
+//! It keeps connections alive, takes pipelined requests one by one, and stops reading while a peer does not take its
+//! answers. It answers only what asks for this machine by a name that is its own, so that a web page from elsewhere
+//! cannot reach it through the browser of someone who sits here.
+
+mod request;
+mod response;
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use asyncore::{Channel, ChannelId, Context, Map, Received, Result};
+
+pub use request::Request;
+pub use response::{Response, Status};
+
+/// Answers a request.
+pub type Respond<A> = fn(&mut Context<'_, A>, &Request<'_>) -> Response;
+
+/// Most bytes of a request's head: 8 KiB, as of nginx and Apache.
+pub const HEAD_LIMIT: usize = 8 << 10;
+
+/// Most bytes of a request's body, which is passed over: 64 KiB. It is of no use here, but a small one need not cost the
+/// connection.
+pub const BODY_LIMIT: u64 = 64 << 10;
+
+/// Listens for browsers, and answers what they ask with `respond`: the listeners.
+///
+/// # Errors
+///
+/// If the address is in use, not one of this machine's, or not permitted.
+pub fn listen<A: 'static>(map: &mut Map<A>, at: SocketAddr, respond: Respond<A>) -> Result<Vec<ChannelId>> {
+    map.listen(at, move |_peer| HttpServer::new(respond))
+}
+
+/// The server's side of one connection.
+#[derive(Debug)]
+pub struct HttpServer<A: 'static> {
+    respond: Respond<A>,
+    /// The address that the peer connected to.
+    local: Option<IpAddr>,
+    /// What was received and not answered: less than two heads.
+    input: Vec<u8>,
+    /// How much of `input` is known not to begin the end of a head.
+    searched: usize,
+    /// Bytes of a request's body that are still to be passed over.
+    body: u64,
+}
+
+impl<A: 'static> HttpServer<A> {
+    /// A connection whose requests `respond` answers.
+    #[must_use]
+    pub const fn new(respond: Respond<A>) -> Self {
+        Self { respond, local: None, input: Vec::new(), searched: 0, body: 0 }
+    }
+
+    /// Answers every request that is complete, for as long as the peer takes the answers.
+    fn serve(&mut self, cx: &mut Context<'_, A>) {
+        let input = std::mem::take(&mut self.input);
+        let mut rest = &input[..];
+        while cx.map.is_reading(cx.id) {
+            self.pass_over(&mut rest);
+            let Some(length) = self.head_length(rest) else {
+                if rest.len() > HEAD_LIMIT {
+                    Self::refuse(cx, Status::HeaderFieldsTooLarge);
+                }
+                break;
+            };
+            let (head, after) = rest.split_at(length);
+            rest = after;
+            match Request::parse(head, self.local) {
+                Ok(request) => self.answer(cx, &request),
+                Err(status) => Self::refuse(cx, status),
+            }
+        }
+        if !rest.is_empty() && cx.map.is_open(cx.id) {
+            self.input = rest.to_vec();
+        }
+    }
+
+    /// Passes over what is left of a body, and over empty lines before a request (RFC 9112 section 2.2).
+    fn pass_over(&mut self, rest: &mut &[u8]) {
+        let body = usize::try_from(self.body).map_or(rest.len(), |body| body.min(rest.len()));
+        self.body -= body as u64;
+        *rest = &rest[body..];
+        while let [b'\r' | b'\n', after @ ..] = rest {
+            *rest = after;
+        }
+    }
+
+    /// The length of the head that `rest` begins with, once it is complete and if it is within the limit.
+    fn head_length(&mut self, rest: &[u8]) -> Option<usize> {
+        let from = self.searched.min(rest.len());
+        let end = rest[from..].windows(END_OF_HEAD.len()).position(|window| window == END_OF_HEAD);
+        self.searched = if end.is_some() { 0 } else { (rest.len() + 1).saturating_sub(END_OF_HEAD.len()) };
+        end.map(|end| from + end + END_OF_HEAD.len()).filter(|length| *length <= HEAD_LIMIT)
+    }
+
+    fn answer(&mut self, cx: &mut Context<'_, A>, request: &Request<'_>) {
+        let response = match request.method {
+            "GET" | "HEAD" => (self.respond)(cx, request),
+            _ => Response::plain(Status::MethodNotAllowed).with("Allow", "GET, HEAD"),
+        };
+        self.body = request.body;
+        send(cx, &response, request.method != "HEAD", request.keeps_alive);
+        tracing::info!(id = %cx.id, method = request.method, path = request.path, status = ?response.status, "answered");
+    }
+
+    /// Answers what cannot be understood or is not to be served, and closes: where the next request begins is unknown.
+    fn refuse(cx: &mut Context<'_, A>, status: Status) {
+        tracing::info!(id = %cx.id, ?status, "refused");
+        send(cx, &Response::plain(status), true, false);
+    }
+}
+
+impl<A: 'static> Channel<A> for HttpServer<A> {
+    fn handle_connect(&mut self, cx: &mut Context<'_, A>) -> Result {
+        let Some(connection) = cx.map.get(cx.id) else { return Ok(()) };
+        self.local = connection.local_addr()?.and_then(|address| address.ip());
+        // A browser that went to sleep without a word is found out in the end.
+        connection.set_keepalive(true, Some(KEEPALIVE_TIME))?;
+        Ok(())
+    }
+
+    fn handle_read(&mut self, cx: &mut Context<'_, A>) -> Result {
+        // First what a pause held back: else the input could grow for ever.
+        self.serve(cx);
+        if cx.map.is_reading(cx.id)
+            && let Received::Data(data) = cx.map.recv(cx.id, HEAD_LIMIT)?
+        {
+            self.input.extend_from_slice(&data);
+            self.serve(cx);
+        }
+        Ok(())
+    }
+
+    fn handle_drained(&mut self, cx: &mut Context<'_, A>) -> Result {
+        cx.map.resume_reading(cx.id);
+        Ok(())
+    }
+}
+
+/// Queues an answer; closes behind it, or waits while the peer has much to take.
+fn send<A: 'static>(cx: &mut Context<'_, A>, response: &Response, with_body: bool, keeps_alive: bool) {
+    cx.map.push(cx.id, response.head(keeps_alive));
+    if with_body {
+        cx.map.push(cx.id, response.body.clone());
+    }
+    if !keeps_alive {
+        cx.map.close_when_done(cx.id);
+    }
+    let queued = cx.map.get(cx.id).map_or(0, asyncore::Dispatcher::queued);
+    if cx.map.limits(cx.id).is_some_and(|limits| queued > limits.high_mark) {
+        cx.map.pause_reading(cx.id);
+    }
+}
+
+const END_OF_HEAD: &[u8] = b"\r\n\r\n";
+
+/// After how much silence the system asks whether a peer is still there: 60 s.
+const KEEPALIVE_TIME: Duration = Duration::from_secs(60);

@@ -1,0 +1,105 @@
+//! How the example servers start and stop.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use asyncore::{ChannelId, Dispatcher, Map, Result, SIGINT, SIGTERM};
+use tracing_subscriber::EnvFilter;
+
+/// How long a server that was told to stop waits for its peers to take what is queued: 5 s, more than a healthy
+/// connection needs and less than anybody waits at a terminal.
+pub const STOP_TIME: Duration = Duration::from_secs(5);
+
+/// The options that every example has.
+#[derive(Debug, clap::Args)]
+#[non_exhaustive]
+pub struct Common {
+    /// Log more to standard error: -v, -vv or -vvv; `RUST_LOG` overrides it.
+    #[arg(short, long, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+}
+
+impl Common {
+    /// Runs a server until its last channel is gone: `start` puts its listeners into the map.
+    ///
+    /// An interrupt or a request to terminate ends it in good order, a second one at once.
+    pub fn serve<A: 'static>(&self, app: &mut A, start: impl FnOnce(&mut Map<A>) -> Result) -> ExitCode {
+        self.log();
+        let run = || {
+            let mut map = Map::new()?;
+            stop_on_signals(&mut map)?;
+            start(&mut map)?;
+            map.run(app)
+        };
+        match run() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                complain(&error);
+                ExitCode::FAILURE
+            }
+        }
+    }
+
+    /// Sends the log to standard error: warnings and errors, unless more is asked for.
+    pub fn log(&self) {
+        let level = match self.verbose {
+            0 => "warn",
+            1 => "info",
+            2 => "debug",
+            _ => "trace",
+        };
+        let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+        // It would report a full or closed standard error with `eprintln!`, which panics there.
+        let log = tracing_subscriber::fmt()
+            .log_internal_errors(false)
+            .with_env_filter(filter)
+            .with_writer(io::stderr);
+        if let Err(error) = log.try_init() {
+            complain(&*error);
+        }
+    }
+}
+
+/// Prints `listening on ADDR`, a line for each listener.
+///
+/// Standard output may be closed or full; a server serves all the same.
+pub fn announce<A: 'static>(map: &Map<A>, listeners: &[ChannelId]) {
+    for address in listeners.iter().filter_map(|id| address_of(map.get(*id)?)) {
+        say(&format!("listening on {address}"));
+    }
+}
+
+/// As [`announce`], with the address to give to a browser behind it.
+pub fn announce_page<A: 'static>(map: &Map<A>, listeners: &[ChannelId]) {
+    for address in listeners.iter().filter_map(|id| address_of(map.get(*id)?)) {
+        say(&format!("listening on {address} for browsers: http://{address}/"));
+    }
+}
+
+/// Prints an error to standard error, which may be closed or full.
+pub fn complain(error: &dyn std::fmt::Display) {
+    drop(writeln!(io::stderr(), "error: {error}"));
+}
+
+fn say(line: &str) {
+    let mut out = io::stdout();
+    if let Err(error) = writeln!(out, "{line}").and_then(|()| out.flush()) {
+        tracing::warn!(%error, line, "standard output takes nothing");
+    }
+}
+
+fn address_of(dispatcher: &Dispatcher) -> Option<asyncore::Address> {
+    dispatcher.local_addr().ok().flatten()
+}
+
+fn stop_on_signals<A: 'static>(map: &mut Map<A>) -> Result {
+    for signal in [SIGINT, SIGTERM] {
+        map.add_signal(signal, |cx, _signal| {
+            let again = cx.map.is_shutting_down();
+            cx.map.shutdown(if again { Duration::ZERO } else { STOP_TIME });
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
