@@ -1,4 +1,59 @@
-//! Dispatcher channels and the loop that serves a shared map of them.
+//! Dispatcher channels, and the loop that serves a shared map of them.
+//!
+//! There are few ways for a program to do more than one thing at a time. Threads are the usual one. This is another: one
+//! thread, many sockets that never block, and a loop that calls you back when one of them has something for you. It
+//! suits programs that wait more than they compute, which nearly every network server does, and it needs no locks,
+//! because nothing ever runs at the same time as anything else.
+//!
+//! # An echo server
+//!
+//! ```
+//! use asyncore::{Channel, Context, Map, Received, Result};
+//!
+//! /// Sends back what it reads.
+//! struct Echo;
+//!
+//! impl Channel for Echo {
+//!     fn handle_read(&mut self, cx: &mut Context<'_>) -> Result {
+//!         if let Received::Data(data) = cx.map.recv(cx.id, 4096)? {
+//!             cx.map.push(cx.id, &data);
+//!         }
+//!         Ok(())
+//!     }
+//! }
+//!
+//! let mut map = Map::new()?;
+//! map.listen("127.0.0.1:0", |_peer| Echo)?;
+//! # map.stop();
+//! map.run(&mut ())?;
+//! # Ok::<(), asyncore::Error>(())
+//! ```
+//!
+//! For protocols that talk in lines or other messages, take the `asynchat` crate, which stands on this one.
+//!
+//! # What is where
+//!
+//! - [`Map`] owns every channel and runs the loop: [`run`](Map::run), [`poll`](Map::poll), [`stop`](Map::stop),
+//!   [`shutdown`](Map::shutdown). All that a channel does, it does through the map: [`recv`](Map::recv),
+//!   [`push`](Map::push), [`close_when_done`](Map::close_when_done).
+//! - [`Channel`] is what you write: two predicates and the callbacks, each with a default.
+//! - [`Context`] is what a callback is given: the map, your own state, and the channel's [`ChannelId`].
+//! - [`Dispatcher`] is one socket with its [`State`]. Prepare one by hand, or use [`Map::listen`] and [`Map::connect`].
+//! - [`Producer`] makes output while it is sent. [`Pushed`] says what became of a push.
+//! - [`Limits`] and [`Options`] bound what a channel and a map may cost. They are on from the start.
+//! - [`CloseReason`] says why a channel closed. Its `handle_close` is called exactly once.
+//! - [`default_map()`] and [`run()`] serve programs that need no more than one map in a thread.
+//!
+//! # Features
+//!
+//! - `signals`: signals as a channel of the map, with `Map::add_signal`.
+//!
+//! # What it does not do
+//!
+//! - Run anything in parallel. A callback that takes a second stops everything for a second.
+//! - Timers, TLS, wake-ups from other threads, files and pipes: they do not exist here.
+//! - Resolve names in the background. [`Map::listen`] resolves where it is called; [`Map::connect`] takes addresses.
+//! - Windows, and systems whose poller has no level-triggered events. It is tested on Linux.
 
 #![warn(
     clippy::exhaustive_enums,
