@@ -38,7 +38,8 @@ pub trait Chat<A: 'static = ()>: 'static {
     ///
     /// # Errors
     ///
-    /// What it returns goes to [`handle_error`](Self::handle_error).
+    /// What it returns goes to [`handle_error`](Self::handle_error). If that leaves the channel open, the message goes
+    /// on without the piece.
     fn collect_incoming_data(&mut self, _cx: &mut Conversation<'_, A>, _data: &[u8]) -> Result<Collected> {
         Ok(Collected::Kept)
     }
@@ -248,10 +249,16 @@ impl<C> AsyncChat<C> {
             // The piece, while nothing is held before it.
             let mut whole = None;
             if !piece.is_empty() {
-                match user.collect_incoming_data(&mut Conversation::new(cx, framing), &piece)? {
-                    Collected::Taken => framing.splitter.taken(piece.len()),
-                    Collected::Kept if end && held.is_empty() => whole = Some(&*piece),
-                    Collected::Kept => held.extend_from_slice(&piece),
+                match user.collect_incoming_data(&mut Conversation::new(cx, framing), &piece) {
+                    Ok(Collected::Taken) => framing.splitter.taken(piece.len()),
+                    Ok(Collected::Kept) if end && held.is_empty() => whole = Some(&*piece),
+                    Ok(Collected::Kept) => held.extend_from_slice(&piece),
+                    Err(error) => {
+                        framing.splitter.taken(piece.len());
+                        // The message ends here all the same, or it would run into the next.
+                        framing.found = end && !framing.discarded;
+                        return Err(error);
+                    }
                 }
             }
             if !end || framing.discarded {
@@ -349,12 +356,14 @@ where
     }
 
     fn handle_eof(&mut self, cx: &mut Context<'_, A>) -> Result {
-        self.feed_end(cx)?;
+        let outcome = self.feed_end(cx);
         if !cx.map.is_open(cx.id) {
-            return Ok(());
+            return outcome;
         }
         let rest = std::mem::take(&mut self.held);
-        self.user.handle_eof(&mut Conversation::new(cx, &mut self.framing), &rest)
+        // Told whatever became of the last piece: the loop will not say again that the input has ended.
+        let ended = self.user.handle_eof(&mut Conversation::new(cx, &mut self.framing), &rest);
+        outcome.and(ended)
     }
 
     fn handle_drained(&mut self, cx: &mut Context<'_, A>) -> Result {

@@ -194,7 +194,6 @@ impl Peer {
     pub fn tcp_pair() -> (Self, TcpStream) {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a listener");
         let peer = TcpStream::connect(listener.local_addr().expect("an address")).expect("a connection");
-        peer.set_nodelay(true).expect("an option");
         let (here, _) = listener.accept().expect("a connection");
         (Self::Tcp(peer).with_deadline(), here)
     }
@@ -202,6 +201,7 @@ impl Peer {
     fn with_deadline(self) -> Self {
         match &self {
             Self::Tcp(socket) => {
+                socket.set_nodelay(true).expect("an option");
                 socket.set_read_timeout(Some(DEADLINE)).expect("an option");
                 socket.set_write_timeout(Some(DEADLINE)).expect("an option");
             }

@@ -1,6 +1,9 @@
 //! What both crates promise, tested on real sockets; one binary, so that it links once and runs in parallel.
 
+mod chat;
+mod chat_ends;
 mod event_loop;
 mod faults;
 mod faults_accept;
+mod scripted;
 mod tidy;
