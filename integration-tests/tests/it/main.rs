@@ -6,4 +6,5 @@ mod event_loop;
 mod faults;
 mod faults_accept;
 mod scripted;
+mod test_asynchat;
 mod tidy;
