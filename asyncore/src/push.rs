@@ -8,6 +8,18 @@ use crate::outbox::Outbox;
 ///
 /// Implemented for every reference to bytes (`&[u8]`, `b"…"`, `&str`, `&Vec<u8>`…) and for [`Bytes`], [`BytesMut`],
 /// `Vec<u8>`, `Box<[u8]>` and `String`. Owned pieces below [`KEEP_FROM`] bytes are copied too: gathering them in one buffer costs less than a slice each.
+///
+/// What is not bytes does not compile:
+///
+/// ```compile_fail
+/// # let mut map = asyncore::Map::new()?;
+/// # let (here, _there) = std::os::unix::net::UnixStream::pair()?;
+/// # struct Quiet;
+/// # impl asyncore::Channel for Quiet {}
+/// # let id = map.add(here, Quiet)?;
+/// map.push(id, 10);
+/// # Ok::<(), asyncore::Error>(())
+/// ```
 pub trait PushData: sealed::Sealed {}
 
 /// Owned output of at least this many bytes is kept as it is: 1 KiB, about where one more slice in a write costs less
