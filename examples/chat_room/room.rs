@@ -1,0 +1,212 @@
+//! The room: its members, what they say, and what they are told.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use asynchat::{AsyncChat, Chat, Conversation, OnTooLong, Terminator};
+use asyncore::{ChannelId, CloseReason, Limits, Map, Result};
+
+/// What the members share.
+pub(crate) struct Room {
+    /// In the order they came.
+    members: Vec<ChannelId>,
+    /// The name of each member. Invariant: no two are equal but for their case.
+    names: HashMap<ChannelId, String>,
+    /// How many have come so far.
+    guests: u64,
+    pub(crate) opened: Instant,
+}
+
+impl Default for Room {
+    fn default() -> Self {
+        Self { members: Vec::new(), names: HashMap::new(), guests: 0, opened: Instant::now() }
+    }
+}
+
+impl Room {
+    /// The name of a member.
+    pub(crate) fn name(&self, id: ChannelId) -> Option<&str> {
+        self.names.get(&id).map(String::as_str)
+    }
+
+    /// How many members there are.
+    pub(crate) fn len(&self) -> usize {
+        self.members.len()
+    }
+
+    fn is_taken(&self, name: &str) -> bool {
+        let name = name.to_lowercase();
+        self.names.values().any(|other| other.to_lowercase() == name)
+    }
+
+    /// A name that nobody has.
+    fn new_name(&mut self) -> String {
+        loop {
+            self.guests += 1;
+            let name = format!("guest{}", self.guests);
+            if !self.is_taken(&name) {
+                return name;
+            }
+        }
+    }
+}
+
+/// One member's side of the conversation.
+pub(crate) struct Member;
+
+/// Puts the room into a map: its listeners.
+pub(crate) fn serve(map: &mut Map<Room>, at: SocketAddr) -> Result<Vec<ChannelId>> {
+    let member = |_peer| {
+        AsyncChat::new(Member)
+            .terminator(Terminator::line())
+            .message_limit(LINE_LIMIT)
+            .on_too_long(OnTooLong::Skip)
+    };
+    let listeners = map.listen(at, member)?;
+    let mut limits = Limits::default();
+    limits.output = OUTPUT_LIMIT;
+    for id in &listeners {
+        map.set_limits(*id, limits.clone());
+    }
+    Ok(listeners)
+}
+
+impl Chat<Room> for Member {
+    fn handle_connect(&mut self, cx: &mut Conversation<'_, Room>) -> Result {
+        let name = cx.app.new_name();
+        cx.push(format!("*** welcome, {name}; /help lists what you can do\r\n"));
+        cx.app.names.insert(cx.id, name.clone());
+        cx.app.members.push(cx.id);
+        tell_all(cx, &format!("*** {name} joined"));
+        Ok(())
+    }
+
+    fn found_terminator(&mut self, cx: &mut Conversation<'_, Room>, line: &[u8]) -> Result {
+        let Ok(line) = std::str::from_utf8(line) else {
+            cx.push("!!! not UTF-8: that line was not passed on\r\n");
+            return Ok(());
+        };
+        let line = without_controls(line);
+        let (command, rest) = match line.split_once(' ') {
+            Some((command, rest)) => (command, rest.trim()),
+            None => (&*line, ""),
+        };
+        match command {
+            "/nick" => rename(cx, rest),
+            "/who" => list(cx),
+            "/me" if !rest.is_empty() => tell_all(cx, &format!("* {} {rest}", own_name(cx))),
+            "/help" => {
+                cx.push(HELP);
+            }
+            "/quit" => {
+                cx.push("*** bye\r\n");
+                leave(cx, "left");
+                cx.close_when_done();
+            }
+            _ if command.starts_with('/') => {
+                cx.push(format!("!!! no such command, or not so: {command}; /help lists them\r\n"));
+            }
+            _ if line.trim().is_empty() => {}
+            _ => tell_all(cx, &format!("{}: {line}", own_name(cx))),
+        }
+        Ok(())
+    }
+
+    fn handle_too_long(&mut self, cx: &mut Conversation<'_, Room>, _start: &[u8]) -> Result {
+        cx.push(format!("!!! more than {LINE_LIMIT} bytes: that line was not passed on\r\n"));
+        Ok(())
+    }
+
+    fn handle_eof(&mut self, cx: &mut Conversation<'_, Room>, rest: &[u8]) -> Result {
+        if !rest.is_empty() {
+            // Whoever ends without a line end meant what they said.
+            self.found_terminator(cx, rest)?;
+        }
+        leave(cx, "left");
+        cx.close_when_done();
+        Ok(())
+    }
+
+    fn handle_shutdown(&mut self, cx: &mut Conversation<'_, Room>) -> Result {
+        cx.push("*** the room closes\r\n");
+        cx.close_when_done();
+        Ok(())
+    }
+
+    fn handle_close(&mut self, cx: &mut Conversation<'_, Room>, reason: CloseReason) {
+        leave(cx, &format!("is gone: {reason}"));
+    }
+}
+
+/// Tells every member, the one whose callback runs too.
+fn tell_all(cx: &mut Conversation<'_, Room>, text: &str) {
+    cx.map.broadcast(&cx.app.members, format!("{text}\r\n"));
+}
+
+fn own_name(cx: &Conversation<'_, Room>) -> String {
+    cx.app.name(cx.id).unwrap_or_default().to_owned()
+}
+
+fn rename(cx: &mut Conversation<'_, Room>, name: &str) {
+    let is_plain = |letter: char| letter.is_alphanumeric() || matches!(letter, '-' | '_');
+    if name.is_empty() || name.chars().count() > NAME_LIMIT || !name.chars().all(is_plain) {
+        cx.push(format!("!!! a name is 1 to {NAME_LIMIT} letters, digits, - and _\r\n"));
+        return;
+    }
+    let old = own_name(cx);
+    if cx.app.is_taken(name) && old.to_lowercase() != name.to_lowercase() {
+        cx.push(format!("!!! {name} is somebody else\r\n"));
+        return;
+    }
+    cx.app.names.insert(cx.id, name.to_owned());
+    tell_all(cx, &format!("*** {old} is now {name}"));
+}
+
+fn list(cx: &mut Conversation<'_, Room>) {
+    let room = &*cx.app;
+    let names: Vec<_> = room.members.iter().filter_map(|id| room.name(*id)).take(WHO_LIMIT).collect();
+    let more = room.members.len() - names.len();
+    let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+    let text = format!("*** {} here: {}{more}\r\n", room.members.len(), names.join(", "));
+    cx.push(text);
+}
+
+/// Takes a member off the list and tells the others, unless that has been done.
+fn leave(cx: &mut Conversation<'_, Room>, how: &str) {
+    let Some(name) = cx.app.names.remove(&cx.id) else { return };
+    cx.app.members.retain(|id| *id != cx.id);
+    tell_all(cx, &format!("*** {name} {how}"));
+}
+
+/// The text without what could steer a reader's terminal or turn its writing around; a tab becomes a space.
+fn without_controls(text: &str) -> Cow<'_, str> {
+    let steers = |letter: char| {
+        letter.is_control() || matches!(letter, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    if !text.contains(steers) {
+        return Cow::Borrowed(text);
+    }
+    Cow::Owned(text.replace('\t', " ").replace(steers, ""))
+}
+
+const HELP: &str = "\
+*** /nick NAME   take another name\r
+*** /who         who is here\r
+*** /me DOES     say what you do\r
+*** /quit        leave\r
+*** anything else is said to everybody\r
+";
+
+/// Longest line, without its end: 1 KiB, twice that of IRC.
+const LINE_LIMIT: usize = 1 << 10;
+
+/// Most bytes queued for one member before it is dropped: 96 KiB, as of Ergo, an IRC server.
+const OUTPUT_LIMIT: usize = 96 << 10;
+
+/// Longest name, in letters: 20.
+const NAME_LIMIT: usize = 20;
+
+/// Most names that `/who` lists: 200, far below the output limit.
+const WHO_LIMIT: usize = 200;
