@@ -5,6 +5,7 @@ mod chat_ends;
 mod event_loop;
 mod faults;
 mod faults_accept;
+mod hazards;
 mod scripted;
 mod test_asynchat;
 mod tidy;

@@ -1,0 +1,126 @@
+//! Hazards that stay hazards: what the library does not do for a program, shown so that the documents stay true.
+
+use std::time::Duration;
+
+use asyncore::{Channel, ChannelId, CloseReason, Context, Map, Received, Result};
+use integration_tests::{Log, Peer, Recorder, map, turn_until};
+
+/// Is told of input and leaves it where it is.
+struct Idler;
+
+impl Channel<usize> for Idler {
+    fn handle_read(&mut self, cx: &mut Context<'_, usize>) -> Result {
+        *cx.app += 1;
+        Ok(())
+    }
+}
+
+#[test]
+fn a_handle_read_that_does_not_read_is_called_in_every_turn() {
+    let mut map = map();
+    let (mut peer, here) = Peer::pair();
+    map.add(here, Idler).unwrap();
+    peer.send(b"x");
+    let mut calls = 0;
+    turn_until(&mut map, &mut calls, "the first call", |_, calls| *calls == 1);
+    map.run_for(&mut calls, 10).unwrap();
+    assert_eq!(calls, 11);
+}
+
+#[test]
+fn a_constant_writable_is_called_in_every_turn() {
+    let mut map: Map = map();
+    let log = Log::new();
+    let (_peer, here) = Peer::pair();
+    let mut recorder = Recorder::new(&log);
+    recorder.writable = true;
+    map.add(here, recorder).unwrap();
+    turn_until(&mut map, &mut (), "the first call", |_, ()| log.count("write") == 1);
+    map.run_for(&mut (), 10).unwrap();
+    assert_eq!(log.count("write"), 11);
+}
+
+#[test]
+fn dropping_a_map_closes_every_socket_and_calls_nobody() {
+    let mut map: Map = map();
+    let log = Log::new();
+    let (mut peer, here) = Peer::pair();
+    let id = map.add(here, Recorder::new(&log)).unwrap();
+    map.poll(&mut (), Some(Duration::ZERO)).unwrap();
+    assert!(map.push(id, b"never sent").is_queued());
+    drop(map);
+    assert_eq!(peer.read_rest(), b"");
+    assert_eq!(log.lines(), ["connect"]);
+}
+
+/// Answers input with two pushes.
+struct Answerer;
+
+impl Channel for Answerer {
+    fn handle_read(&mut self, cx: &mut Context<'_>) -> Result {
+        if let Received::Data(_) = cx.map.recv(cx.id, 100)? {
+            let before = cx.map.get(cx.id).map(|channel| channel.bytes_out());
+            cx.map.push(cx.id, &[b'x'; 100]);
+            cx.map.push(cx.id, b"y");
+            let after = cx.map.get(cx.id).map(|channel| channel.bytes_out());
+            assert_eq!(before, after, "a push writes nothing by itself");
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn what_a_callback_pushes_leaves_in_the_same_turn() {
+    let mut map: Map = map();
+    let (mut peer, here) = Peer::pair();
+    let id = map.add(here, Answerer).unwrap();
+    map.poll(&mut (), Some(Duration::ZERO)).unwrap();
+    peer.send(b"go");
+    map.poll(&mut (), None).unwrap();
+    assert_eq!(map.get(id).unwrap().bytes_out(), 101);
+    assert_eq!(peer.read_bytes(101).last(), Some(&b'y'));
+}
+
+/// Closes its neighbour, whose input waits in the same batch of events.
+struct Closer;
+
+impl Channel<Vec<ChannelId>> for Closer {
+    fn handle_read(&mut self, cx: &mut Context<'_, Vec<ChannelId>>) -> Result {
+        for neighbour in cx.app.drain(..) {
+            cx.map.close_with(neighbour, CloseReason::Limit);
+        }
+        cx.map.close(cx.id);
+        Ok(())
+    }
+}
+
+#[test]
+fn a_callback_that_closes_itself_and_its_neighbour_silences_both() {
+    for closer_first in [true, false] {
+        let mut map: Map<Vec<ChannelId>> = map();
+        let log = Log::new();
+        let (mut peer, here) = Peer::pair();
+        let (mut other_peer, other_here) = Peer::pair();
+        let neighbour = if closer_first {
+            map.add(here, Closer).unwrap();
+            map.add(other_here, Recorder::new(&log)).unwrap()
+        } else {
+            let neighbour = map.add(other_here, Recorder::new(&log)).unwrap();
+            map.add(here, Closer).unwrap();
+            neighbour
+        };
+        let mut to_close = vec![neighbour];
+        map.poll(&mut to_close, Some(Duration::ZERO)).unwrap();
+        // Both are ready before the loop looks.
+        peer.send(b"x");
+        other_peer.send(b"x");
+        map.run(&mut to_close).unwrap();
+        let lines = log.lines();
+        let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+        // The poller's order decides whether the neighbour was served before it was closed, never after.
+        assert!(
+            matches!(lines[..], ["connect", "close Limit"] | ["connect", "read x", "close Limit"]),
+            "{lines:?}"
+        );
+    }
+}
