@@ -63,6 +63,11 @@ impl<A: 'static> Map<A> {
                 Ok(Received::Data(buffer))
             }
             Ok(Moved::WouldBlock) => Ok(Received::WouldBlock),
+            // An earlier datagram came back; that says nothing of what its peer still sends.
+            Err(error) if dispatcher.socket.kind == crate::Kind::Datagram && is_refused(&error) => {
+                tracing::debug!(%id, %error, "datagram not delivered");
+                Ok(Received::WouldBlock)
+            }
             Err(error) => self.lost(id, error).map(|()| Received::End),
         }
     }
@@ -268,6 +273,10 @@ impl<A: 'static> Map<A> {
             self.touch(id);
         }
     }
+}
+
+fn is_refused(error: &std::io::Error) -> bool {
+    error.kind() == std::io::ErrorKind::ConnectionRefused
 }
 
 /// How long a listener pauses when descriptors or memory run out: 100 ms, HAProxy's choice; ten failed accepts a

@@ -175,6 +175,8 @@ impl Flags {
     pub(crate) const HUNG_UP: Self = Self(1 << 10);
     /// Does not keep the loop running.
     pub(crate) const BACKGROUND: Self = Self(1 << 11);
+    /// The system had no memory for the last write; a deadline says when to try again.
+    pub(crate) const PUT_OFF: Self = Self(1 << 12);
 
     pub(crate) const fn has(self, flag: Self) -> bool {
         self.0 & flag.0 != 0
@@ -291,8 +293,11 @@ impl<A: 'static> Map<A> {
             State::Listening => {
                 dispatcher.limits.get_or_insert_with(|| Rc::clone(&self.limits));
             }
+            // The others were removed from a map half-way, and go on from there.
+            State::PeerClosed => flags.set(Flags::EOF_SEEN),
             _ => {}
         }
+        let state = dispatcher.state;
         self.queued += dispatcher.queued();
         tracing::debug!(%id, peer = %dispatcher.peer(), state = %dispatcher.state, "channel added");
         place.entry = Some(Entry {
@@ -306,6 +311,9 @@ impl<A: 'static> Map<A> {
         self.touch(id);
         if due {
             self.make_ready(id);
+        }
+        if matches!(state, State::Finishing | State::Draining | State::Lingering) {
+            self.end_again(id, state);
         }
         Ok(id)
     }
@@ -388,6 +396,7 @@ impl<A: 'static> Map<A> {
         entry.dispatcher.socket.source.deregister();
         self.queued -= entry.dispatcher.queued();
         self.cancel_deadline(&mut entry.dispatcher);
+        self.feed_starved();
         tracing::debug!(%id, peer = %entry.dispatcher.peer(), "channel removed");
         Some((entry.dispatcher, handler))
     }
@@ -563,6 +572,11 @@ impl<A: 'static> Map<A> {
     /// Every id in the map, to walk while the map changes.
     pub(crate) fn ids(&self) -> Vec<ChannelId> {
         self.iter().map(|(id, _)| id).collect()
+    }
+
+    /// The time, for a deadline: that of this turn, or between turns the clock's.
+    pub(crate) fn time(&self) -> Instant {
+        if self.phase.in_turn { self.now } else { self.clock.now() }
     }
 
     pub(crate) fn cancel_deadline(&mut self, dispatcher: &mut Dispatcher) {

@@ -88,16 +88,21 @@ impl Outbox {
                 Chunk::Copied(data) => made += data.len() - if at == 0 { self.sent } else { 0 },
                 Chunk::Kept(data) => made += data.len(),
                 Chunk::Producer(producer) => {
-                    match producer.more(most - made)? {
-                        None => {
+                    match producer.more(most - made) {
+                        Ok(None) => {
                             self.queue.remove(at);
                         }
-                        Some(piece) if piece.is_empty() => {
+                        Ok(Some(piece)) if piece.is_empty() => {
                             return Ok(if made == 0 { Filled::Waiting } else { Filled::Ready });
                         }
-                        Some(piece) => {
+                        Ok(Some(piece)) => {
                             self.bytes += piece.len();
                             self.queue.insert(at, Chunk::Kept(piece));
+                        }
+                        // It has failed once and is not asked again.
+                        Err(error) => {
+                            self.queue.remove(at);
+                            return Err(error);
                         }
                     }
                     continue;

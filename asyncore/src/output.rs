@@ -85,15 +85,13 @@ impl<A: 'static> Map<A> {
 
     /// Drops what is queued for a channel and not yet sent: how many bytes. A pending close is not cancelled.
     pub fn discard_output(&mut self, id: ChannelId) -> usize {
-        let Some(outbox) = self.live_mut(id).and_then(|entry| entry.dispatcher.outbox.as_mut()) else {
-            return 0;
-        };
-        let dropped = outbox.clear();
-        self.queued -= dropped;
-        // The write at the end of the turn finds the queue empty, and goes on with what follows an empty queue.
-        if let Some(entry) = self.live_mut(id) {
-            entry.flags.clear(Flags::BLOCKED);
-        }
+        let Some(entry) = self.live_mut(id) else { return 0 };
+        let Some(outbox) = entry.dispatcher.outbox.take() else { return 0 };
+        entry.flags.clear(Flags::BLOCKED);
+        let dropped = outbox.bytes();
+        self.recycle(id, outbox);
+        // The write at the end of the turn finds no queue, and goes on with what follows an empty one.
+        self.make_unsent(id);
         self.touch(id);
         dropped
     }
@@ -192,9 +190,8 @@ impl<A: 'static> Map<A> {
             }
             return Pushed::Full;
         }
-        if self.queued.saturating_add(length) > self.options.output {
-            self.shed_output();
-            if !self.is_open(id) {
+        while self.queued.saturating_add(length) > self.options.output {
+            if !self.shed_output(id, length) {
                 return Pushed::Full;
             }
         }
@@ -211,13 +208,16 @@ impl<A: 'static> Map<A> {
         Pushed::Queued
     }
 
-    /// The map's cap is reached: closes the channel with the most queued bytes.
-    fn shed_output(&mut self) {
-        let largest = self.iter().max_by_key(|(_, dispatcher)| dispatcher.queued()).map(|(id, _)| id);
-        if let Some(id) = largest {
-            tracing::warn!(%id, queued = self.queued, limit = self.options.output, "the map's output limit reached");
-            self.close_as(id, CloseReason::OutputFull);
-        }
+    /// The map's cap is reached: closes the channel with the most queued bytes, `more` for `pushing` counted in. Whether
+    /// that was another one.
+    fn shed_output(&mut self, pushing: ChannelId, more: usize) -> bool {
+        let queued = |(id, dispatcher): &(ChannelId, &crate::Dispatcher)| {
+            dispatcher.queued() + if *id == pushing { more } else { 0 }
+        };
+        let Some((id, _)) = self.iter().max_by_key(queued) else { return false };
+        tracing::warn!(%id, queued = self.queued, limit = self.options.output, "the map's output limit reached");
+        self.close_as(id, CloseReason::OutputFull);
+        id != pushing
     }
 
     /// Closes a channel: its queue is dropped, its `handle_close` is due. Does nothing when it is closed already.
@@ -270,7 +270,7 @@ impl<A: 'static> Map<A> {
         for &id in &list {
             let Some(entry) = self.live_mut(id) else { continue };
             entry.flags.clear(Flags::UNSENT);
-            if entry.flags.has(Flags::BLOCKED) {
+            if entry.flags.has(Flags::BLOCKED) || entry.flags.has(Flags::PUT_OFF) {
                 continue;
             }
             if let Err(fault) = self.write_queued(id) {
@@ -337,6 +337,7 @@ impl<A: 'static> Map<A> {
             Ok(Moved::WouldBlock) => flags.set(Flags::BLOCKED),
             Err(error) if is_short_of_memory(&error) => {
                 tracing::debug!(%id, %error, "write put off");
+                flags.set(Flags::PUT_OFF);
                 self.deadlines.set(self.now + RETRY_TIME, Due::Retry(id));
                 return Ok(());
             }
@@ -365,6 +366,7 @@ impl<A: 'static> Map<A> {
                     return Ok(());
                 }
                 Err(error) if is_short_of_memory(&error) => {
+                    flags.set(Flags::PUT_OFF);
                     self.deadlines.set(self.now + RETRY_TIME, Due::Retry(id));
                     return Ok(());
                 }
@@ -390,14 +392,11 @@ impl<A: 'static> Map<A> {
     fn after_write(&mut self, app: &mut A, id: ChannelId) {
         let Some(Entry { dispatcher, flags, .. }) = Self::entry_in(&mut self.slots, id) else { return };
         let limits = dispatcher.limits.as_ref().unwrap_or(&self.limits);
-        let mut drained = false;
-        if let Some(outbox) = &dispatcher.outbox {
-            drained = flags.has(Flags::HIGH) && outbox.bytes() <= limits.low_mark && !outbox.has_producer();
-            if outbox.is_empty() {
-                if let Some(outbox) = dispatcher.outbox.take() {
-                    self.outboxes.put(outbox);
-                }
-            }
+        let outbox = dispatcher.outbox.as_ref();
+        let drained = flags.has(Flags::HIGH)
+            && outbox.is_none_or(|outbox| outbox.bytes() <= limits.low_mark && !outbox.has_producer());
+        if let Some(outbox) = dispatcher.outbox.take_if(|outbox| outbox.is_empty()) {
+            self.outboxes.put(outbox);
         }
         if drained {
             flags.clear(Flags::HIGH);
@@ -427,13 +426,29 @@ impl<A: 'static> Map<A> {
             return self.close_as(id, CloseReason::Local);
         }
         dispatcher.state = State::Lingering;
-        let limits = self.limits.clone();
-        let wait = dispatcher.limits.as_ref().unwrap_or(&limits).linger_time;
-        let key = self.deadlines.set(self.now + wait, Due::Linger(id));
+        self.set_linger_deadline(id);
+        self.touch_interest(id);
+    }
+
+    /// A channel that was removed while it ended comes back, and goes on ending.
+    pub(crate) fn end_again(&mut self, id: ChannelId, state: State) {
+        match state {
+            State::Lingering => self.set_linger_deadline(id),
+            State::Draining => self.set_drain_deadline(id),
+            _ => {}
+        }
+        self.make_unsent(id);
+    }
+
+    /// A lingering channel waits so long for its peer's end.
+    fn set_linger_deadline(&mut self, id: ChannelId) {
+        let now = self.time();
+        let Some(Entry { dispatcher, .. }) = Self::entry_in(&mut self.slots, id) else { return };
+        let wait = dispatcher.limits.as_ref().unwrap_or(&self.limits).linger_time;
+        let key = self.deadlines.set(now + wait, Due::Linger(id));
         if let Some(old) = dispatcher.rare().deadline.replace(key) {
             self.deadlines.cancel(old);
         }
-        self.touch_interest(id);
     }
 
     /// The queue of a channel that ends its writing side is empty.
@@ -456,9 +471,10 @@ impl<A: 'static> Map<A> {
 
     /// A draining channel must show within the drain time that its output moves.
     pub(crate) fn set_drain_deadline(&mut self, id: ChannelId) {
+        let now = self.time();
         let Some(Entry { dispatcher, .. }) = Self::entry_in(&mut self.slots, id) else { return };
         let wait = dispatcher.limits.as_ref().unwrap_or(&self.limits).drain_time;
-        let key = self.deadlines.set(self.now + wait, Due::Drain(id));
+        let key = self.deadlines.set(now + wait, Due::Drain(id));
         let sent = dispatcher.bytes_out;
         let rare = dispatcher.rare();
         rare.drained_at = sent;

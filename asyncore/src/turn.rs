@@ -122,6 +122,7 @@ impl<A: 'static> Map<A> {
             Err(error) if self.failed_waits < MOST_FAILED_WAITS => {
                 self.failed_waits += 1;
                 tracing::warn!(%error, "the poller failed; trying again");
+                std::thread::sleep(FAILED_WAIT_PAUSE);
             }
             Err(error) => return Err(error.into()),
         }
@@ -136,7 +137,10 @@ impl<A: 'static> Map<A> {
                 None => break,
                 Some(Due::Linger(id)) => self.close_as(id, CloseReason::Local),
                 Some(Due::Drain(id)) => self.check_drain(id),
-                Some(Due::Retry(id)) => self.make_unsent(id),
+                Some(Due::Retry(id)) => {
+                    self.take_flag(id, Flags::PUT_OFF);
+                    self.make_unsent(id);
+                }
                 Some(Due::Accept(_)) => self.feed_starved(),
                 Some(Due::ShutDown) => {
                     for id in self.ids() {
@@ -161,7 +165,13 @@ impl<A: 'static> Map<A> {
     fn serve_event(&mut self, app: &mut A, id: ChannelId, event: Event) {
         let Some(entry) = self.live(id) else { return };
         match entry.dispatcher.state {
-            State::Listening => return self.serve_accept(app, id),
+            State::Listening => {
+                self.serve_accept(app, id);
+                if event.hung_up {
+                    self.mute_hang_up(id);
+                }
+                return;
+            }
             State::Connecting => self.serve_connect(app, id, event.writable),
             State::Draining | State::Lingering => self.discard_input(id),
             _ => self.serve_connected(app, id),
@@ -171,7 +181,8 @@ impl<A: 'static> Map<A> {
         if event.urgent && reads {
             self.call(app, id, |handler, cx| handler.handle_expt(cx));
         }
-        if event.readable && reads {
+        // Asked again after a callback that may have paused or closed it.
+        if event.readable && reads && (!event.urgent || self.wants_read(id)) {
             self.serve_read(app, id);
         }
         if event.failed && !self.serving.received {
@@ -251,6 +262,8 @@ impl<A: 'static> Map<A> {
         let Some(entry) = self.live_mut(id) else { return };
         if entry.flags.take(Flags::BLOCKED) {
             self.make_unsent(id);
+            // Whatever comes of that write, write interest ends unless it asks for it again.
+            self.touch_interest(id);
         }
         let asked = self.ask(id, |entry| {
             entry.interest.write
@@ -555,6 +568,9 @@ const MOST_DEADLINES: usize = 1024;
 
 /// Waits that may fail in a row before the loop gives up: 100; a lack of memory passes, a broken poller does not.
 const MOST_FAILED_WAITS: u32 = 100;
+
+/// The pause after a wait that failed: 10 ms, so that the loop holds out for a second and does not spin meanwhile.
+const FAILED_WAIT_PAUSE: Duration = Duration::from_millis(10);
 
 /// What one read of dropped input takes: 64 KiB.
 const DISCARD_SIZE: usize = 64 << 10;

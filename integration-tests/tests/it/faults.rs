@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
-use asyncore::Address;
+use asyncore::{Address, Map, Options, Wait};
 use integration_tests::{DEADLINE, Peer};
 
 /// `fault_server` as a process of its own; it ends with this value.
@@ -134,21 +135,21 @@ impl Client {
 
     /// Asks for the counters until they are as wanted.
     pub(crate) fn stats_until(&mut self, what: &str, done: impl Fn(&Stats) -> bool) -> Stats {
-        let deadline = std::time::Instant::now() + DEADLINE;
+        let deadline = Instant::now() + DEADLINE;
         loop {
             let stats = self.stats();
             if done(&stats) {
                 return stats;
             }
-            assert!(std::time::Instant::now() < deadline, "timed out waiting for {what}: {stats:?}");
-            std::thread::sleep(std::time::Duration::from_millis(10));
+            assert!(Instant::now() < deadline, "timed out waiting for {what}: {stats:?}");
+            std::thread::sleep(Duration::from_millis(10));
         }
     }
 
     /// The counters after nothing was asked for `millis`: what the server did on its own.
     pub(crate) fn stats_after(&mut self, millis: u64) -> (Stats, Stats) {
         let before = self.stats();
-        std::thread::sleep(std::time::Duration::from_millis(millis));
+        std::thread::sleep(Duration::from_millis(millis));
         (before, self.stats())
     }
 }
@@ -168,4 +169,26 @@ impl std::ops::Index<&str> for Stats {
 /// The options of `strace` that make system calls fail: `inject` as its `-e inject=` takes it, without `error=`.
 pub(crate) fn strace<'a>(log: &'a str, trace: &'a str, inject: &'a str) -> Vec<&'a str> {
     vec!["strace", "-f", "-qq", "-o", log, "-e", trace, "-e", inject]
+}
+
+/// A map for each way to wait.
+pub(crate) fn each_wait(test: impl Fn(Map)) {
+    for wait in [Wait::Direct, Wait::Portable] {
+        println!("with {wait:?}");
+        let mut options = Options::default();
+        options.wait = wait;
+        test(Map::with_options(options).expect("a map"));
+    }
+}
+
+/// The map waits as it should: nothing happens in three waits, and each takes its time.
+pub(crate) fn assert_quiet<A: 'static>(map: &mut Map<A>, app: &mut A) {
+    let before = map.counters();
+    let start = Instant::now();
+    for _ in 0..3 {
+        map.poll(app, Some(Duration::from_millis(20))).expect("a turn");
+    }
+    assert_eq!(map.counters().events, before.events, "the loop spins");
+    // At least: on a busy machine it may be any time longer.
+    assert!(start.elapsed() >= Duration::from_millis(59), "the loop does not wait");
 }

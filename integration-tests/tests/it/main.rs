@@ -9,3 +9,4 @@ mod hazards;
 mod scripted;
 mod test_asynchat;
 mod tidy;
+mod traps;
