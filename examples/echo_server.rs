@@ -22,8 +22,7 @@ struct Echo;
 
 impl Chat for Echo {
     fn found_terminator(&mut self, cx: &mut Conversation<'_>, line: &[u8]) -> Result {
-        cx.push(line);
-        cx.push(b"\r\n");
+        cx.push((line, b"\r\n"));
         Ok(())
     }
 }

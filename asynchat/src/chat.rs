@@ -2,7 +2,8 @@
 
 use asyncore::{Channel, CloseReason, Context, Error, Received, Result};
 
-use crate::{Conversation, Framing, OnTooLong, Split, Terminator};
+use crate::framing::Waiting;
+use crate::{Conversation, Framing, OnTooLong, Piece, Split, Terminator};
 
 /// One side of a conversation: what its user writes for each peer.
 ///
@@ -132,6 +133,9 @@ pub enum Collected {
 /// Without a [`terminator`](Self::terminator) all input is offered to `collect_incoming_data`, and no message ends.
 ///
 /// A message that arrived whole in one read is handed on where it lies, without a copy or an allocation.
+///
+/// While the channel's own output is above its high mark, reading waits until it has drained: a peer that sends commands
+/// and does not read the answers is stopped, and costs no more than the mark. [`Map::pause_when_high`](asyncore::Map::pause_when_high) undoes it.
 #[derive(Debug)]
 pub struct AsyncChat<C> {
     // Siblings, so that message, user and framing borrow apart.
@@ -203,29 +207,26 @@ impl<C> AsyncChat<C> {
         &mut self.framing
     }
 
-    /// Delivers `input` message by message; keeps what is left when the channel stops reading on the way.
-    fn feed<A>(&mut self, cx: &mut Context<'_, A>, mut input: &[u8]) -> Result
+    /// Delivers `input` message by message: how much of it is left when the channel stops reading on the way.
+    fn feed<A>(&mut self, cx: &mut Context<'_, A>, mut input: &[u8]) -> (usize, Result)
     where
         A: 'static,
         C: Chat<A>,
     {
         self.forget_discarded();
         let outcome = self.deliver(cx, &mut input);
-        if self.forget_discarded() {
+        if self.forget_discarded() || !cx.map.is_open(cx.id) {
             input = &[];
         }
-        if cx.map.is_open(cx.id) {
-            self.framing.keep(input);
-            if outcome.is_err() {
-                // If the error leaves the channel open, the rest is delivered as if nothing had been.
-                cx.map.read_again(cx.id);
-            }
+        if outcome.is_err() {
+            // If the error leaves the channel open, the rest is delivered as if nothing had been.
+            cx.map.read_again(cx.id);
         }
         if self.held.is_empty() {
             // An idle conversation owns no buffer.
             self.held = Vec::new();
         }
-        outcome
+        (input.len(), outcome)
     }
 
     /// Delivers until the input is used up or the channel no longer reads.
@@ -235,48 +236,79 @@ impl<C> AsyncChat<C> {
         C: Chat<A>,
     {
         let Self { user, framing, held } = self;
-        if std::mem::take(&mut framing.found) {
-            let outcome = user.found_terminator(&mut Conversation::new(cx, framing), held);
-            held.clear();
-            outcome?;
-        }
-        while !framing.discarded && cx.map.is_reading(cx.id) {
-            let Some(split) = framing.splitter.split(input) else { break };
-            let Split::Data { piece, end } = split else {
-                Self::too_long(user, framing, held, cx)?;
-                continue;
-            };
-            // The piece, while nothing is held before it.
+        loop {
+            // The message, where it lies whole in the input; otherwise it is what is held.
             let mut whole = None;
-            if !piece.is_empty() {
-                match user.collect_incoming_data(&mut Conversation::new(cx, framing), &piece) {
-                    Ok(Collected::Taken) => framing.splitter.taken(piece.len()),
-                    Ok(Collected::Kept) if end && held.is_empty() => whole = Some(&*piece),
-                    Ok(Collected::Kept) => held.extend_from_slice(&piece),
-                    Err(error) => {
-                        framing.splitter.taken(piece.len());
-                        // The message ends here all the same, or it would run into the next.
-                        framing.found = end && !framing.discarded;
-                        return Err(error);
+            if !std::mem::take(&mut framing.found) {
+                if framing.discarded || !cx.map.is_reading(cx.id) {
+                    return Ok(());
+                }
+                match framing.splitter.split(input) {
+                    None => return Ok(()),
+                    Some(Split::Data { piece: Piece::Borrowed(piece), end: true }) if held.is_empty() => {
+                        if !piece.is_empty() && Self::offer(user, framing, cx, piece, true)? {
+                            whole = Some(piece);
+                        }
+                    }
+                    Some(Split::Data { piece, end }) => {
+                        if !piece.is_empty() && Self::offer(user, framing, cx, &piece, end)? {
+                            held.extend_from_slice(&piece);
+                        }
+                        if !end {
+                            continue;
+                        }
+                    }
+                    Some(Split::TooLong) => {
+                        Self::too_long(user, framing, held, cx)?;
+                        continue;
                     }
                 }
+                if framing.discarded {
+                    return Ok(());
+                }
+                if !cx.map.is_reading(cx.id) {
+                    held.extend_from_slice(whole.unwrap_or_default());
+                    framing.found = true;
+                    return Ok(());
+                }
             }
-            if !end || framing.discarded {
-                continue;
-            }
-            if !cx.map.is_reading(cx.id) {
-                held.extend_from_slice(whole.unwrap_or_default());
-                framing.found = true;
-                break;
-            }
-            let outcome = user.found_terminator(&mut Conversation::new(cx, framing), whole.unwrap_or(held));
+            let message = whole.unwrap_or(held);
+            let outcome = user.found_terminator(&mut Conversation::new(cx, framing), message);
             held.clear();
             outcome?;
         }
-        Ok(())
+    }
+
+    /// Offers a piece to the user: whether it is to be kept.
+    #[inline]
+    fn offer<A>(
+        user: &mut C,
+        framing: &mut Framing,
+        cx: &mut Context<'_, A>,
+        piece: &[u8],
+        end: bool,
+    ) -> Result<bool>
+    where
+        A: 'static,
+        C: Chat<A>,
+    {
+        match user.collect_incoming_data(&mut Conversation::new(cx, framing), piece) {
+            Ok(Collected::Kept) => Ok(true),
+            Ok(Collected::Taken) => {
+                framing.splitter.taken(piece.len());
+                Ok(false)
+            }
+            Err(error) => {
+                framing.splitter.taken(piece.len());
+                // The message ends here all the same, or it would run into the next.
+                framing.found = end && !framing.discarded;
+                Err(error)
+            }
+        }
     }
 
     /// A message went over its limit.
+    #[cold]
     fn too_long<A>(user: &mut C, framing: &mut Framing, held: &mut Vec<u8>, cx: &mut Context<'_, A>) -> Result
     where
         A: 'static,
@@ -314,12 +346,26 @@ impl<C> AsyncChat<C> {
                 Self::too_long(user, framing, held, cx)?;
                 continue;
             };
-            match user.collect_incoming_data(&mut Conversation::new(cx, framing), &piece)? {
-                Collected::Taken => framing.splitter.taken(piece.len()),
-                Collected::Kept => held.extend_from_slice(&piece),
+            if Self::offer(user, framing, cx, &piece, false)? {
+                held.extend_from_slice(&piece);
             }
         }
         Ok(())
+    }
+
+    /// Delivers what waited while the channel was not reading.
+    fn feed_waiting<A>(&mut self, cx: &mut Context<'_, A>) -> Result
+    where
+        A: 'static,
+        C: Chat<A>,
+    {
+        let mut waiting = self.framing.waiting.take().unwrap_or_default();
+        let (left, outcome) = self.feed(cx, waiting.rest());
+        if left > 0 {
+            waiting.keep_last(left);
+            self.framing.waiting = Some(waiting);
+        }
+        outcome
     }
 }
 
@@ -330,13 +376,16 @@ where
 {
     fn handle_read(&mut self, cx: &mut Context<'_, A>) -> Result {
         if self.framing.found || self.framing.waiting.is_some() {
-            let waiting = self.framing.waiting.take().unwrap_or_default();
-            self.feed(cx, &waiting)?;
+            self.feed_waiting(cx)?;
         }
         while cx.map.is_reading(cx.id) {
             let most = self.framing.in_size as usize;
             let Received::Data(data) = cx.map.recv(cx.id, most)? else { break };
-            self.feed(cx, &data)?;
+            let (left, outcome) = self.feed(cx, &data);
+            if left > 0 {
+                self.framing.waiting = Some(Box::new(Waiting::new(&data[data.len() - left..])));
+            }
+            outcome?;
             if data.len() < most {
                 // The socket is empty, most likely; if not, the loop calls again.
                 break;
@@ -346,6 +395,8 @@ where
     }
 
     fn handle_connect(&mut self, cx: &mut Context<'_, A>) -> Result {
+        // A peer that does not read its answers is not asked for more questions.
+        cx.map.pause_when_high(cx.id, true);
         if self.framing.out_size != 0
             && let Some(mut limits) = cx.map.limits(cx.id).cloned()
         {

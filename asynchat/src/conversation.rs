@@ -28,6 +28,7 @@ impl<'a, A: 'static> Conversation<'a, A> {
     }
 
     /// Queues bytes for the peer: see [`Map::push`].
+    #[inline]
     pub fn push(&mut self, data: impl PushData) -> Pushed {
         self.map.push(self.id, data)
     }

@@ -9,7 +9,7 @@ use crate::{Splitter, Terminator};
 pub struct Framing {
     pub(crate) splitter: Splitter,
     /// Input that was received but not delivered, because the channel paused or a callback failed.
-    pub(crate) waiting: Option<Box<Vec<u8>>>,
+    pub(crate) waiting: Option<Box<Waiting>>,
     pub(crate) in_size: u32,
     /// 0: as the channel's limits say.
     pub(crate) out_size: u32,
@@ -81,12 +81,27 @@ impl Framing {
         self.found = false;
         self.discarded = true;
     }
+}
 
-    /// Keeps input for later.
-    pub(crate) fn keep(&mut self, input: &[u8]) {
-        if !input.is_empty() {
-            self.waiting = Some(Box::new(input.to_vec()));
-        }
+/// Input that waits to be delivered; delivering a part of it moves nothing.
+#[derive(Debug, Default)]
+pub(crate) struct Waiting {
+    bytes: Vec<u8>,
+    delivered: usize,
+}
+
+impl Waiting {
+    pub(crate) fn new(input: &[u8]) -> Self {
+        Self { bytes: input.to_vec(), delivered: 0 }
+    }
+
+    pub(crate) fn rest(&self) -> &[u8] {
+        &self.bytes[self.delivered..]
+    }
+
+    /// All but the last `left` bytes are delivered.
+    pub(crate) fn keep_last(&mut self, left: usize) {
+        self.delivered = self.bytes.len() - left;
     }
 }
 

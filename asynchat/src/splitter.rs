@@ -92,7 +92,10 @@ impl Splitter {
     /// seen, and comes first in the next call.
     #[inline]
     pub fn split<'a>(&mut self, input: &mut &'a [u8]) -> Option<Split<'a>> {
-        // The usual case, a message that ends in `input`, is inlined here.
+        // The usual cases, no more input and a message that ends in it, are inlined here.
+        if input.is_empty() && self.rare.is_none() {
+            return None;
+        }
         let mut vain = 0;
         if self.rare.is_none()
             && self.at == ROOT as u64

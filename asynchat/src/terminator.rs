@@ -431,6 +431,7 @@ impl Needles {
     }
 
     /// The length of the longest pattern, at least 1.
+    #[inline]
     pub(crate) fn longest(&self) -> usize {
         self.longest.get()
     }

@@ -153,7 +153,7 @@ impl<A: 'static> Map<A> {
                     self.counters.accept_errors += 1;
                     match AcceptError::classify(&error) {
                         AcceptError::Next => {
-                            tracing::debug!(%id, %error, "a connection was lost before it was accepted")
+                            tracing::debug!(%id, %error, "a connection was lost before it was accepted");
                         }
                         AcceptError::NoDescriptor => {
                             self.refuse_one(id);
@@ -175,20 +175,60 @@ impl<A: 'static> Map<A> {
     ///
     /// The system's buffers fill up, and the peer has to wait: this is back-pressure.
     pub fn pause_reading(&mut self, id: ChannelId) {
-        if let Some(entry) = self.live_mut(id) {
-            entry.pauses.insert(Pauses::USER);
-            self.touch(id);
-        }
+        self.pause(id, Pauses::USER);
     }
 
     /// Ends a pause; the channel is served in this turn or the next, also with input that it had received before.
     pub fn resume_reading(&mut self, id: ChannelId) {
-        if let Some(entry) = self.live_mut(id)
-            && entry.pauses.contains(Pauses::USER)
-        {
-            entry.pauses.remove(Pauses::USER);
+        self.resume(id, Pauses::USER);
+    }
+
+    /// Chooses whether a channel's reading waits while its own output is above the high mark, until that has fallen to
+    /// the low mark. Off for a new channel.
+    ///
+    /// For channels that answer what they read: a peer that does not take its answers then stops asking.
+    pub fn pause_when_high(&mut self, id: ChannelId, pauses: bool) {
+        let Some(entry) = self.live_mut(id) else { return };
+        if pauses {
+            entry.flags.set(Flags::COUPLED);
+            if entry.flags.has(Flags::HIGH) {
+                self.pause_for_output(id);
+            }
+        } else {
+            entry.flags.clear(Flags::COUPLED);
+            self.resume_for_output(id);
+        }
+    }
+
+    /// The output of a coupled channel went over its high mark.
+    pub(crate) fn pause_for_output(&mut self, id: ChannelId) {
+        self.pause(id, Pauses::OUTPUT);
+    }
+
+    /// The output of a coupled channel has fallen to its low mark.
+    pub(crate) fn resume_for_output(&mut self, id: ChannelId) {
+        self.resume(id, Pauses::OUTPUT);
+    }
+
+    fn pause(&mut self, id: ChannelId, reason: Pauses) {
+        if let Some(entry) = self.live_mut(id) {
+            entry.pauses.insert(reason);
             self.touch(id);
-            self.read_again(id);
+            self.update_serving(id);
+        }
+    }
+
+    fn resume(&mut self, id: ChannelId, reason: Pauses) {
+        if let Some(entry) = self.live_mut(id)
+            && entry.pauses.contains(reason)
+        {
+            entry.pauses.remove(reason);
+            let resumes = entry.pauses.is_empty();
+            self.touch(id);
+            self.update_serving(id);
+            if resumes {
+                self.read_again(id);
+            }
         }
     }
 
@@ -202,11 +242,24 @@ impl<A: 'static> Map<A> {
 
     /// Whether a channel takes input: open for reading, not paused, and not closing.
     #[must_use]
+    #[inline]
     pub fn is_reading(&self, id: ChannelId) -> bool {
+        if self.serving.id == Some(id) { self.serving.reads } else { self.finds_reading(id) }
+    }
+
+    /// [`is_reading`](Self::is_reading) by the channel's state.
+    fn finds_reading(&self, id: ChannelId) -> bool {
         self.live(id).is_some_and(|entry| {
             entry.pauses.is_empty()
                 && matches!(entry.dispatcher.state, State::Open | State::Finishing | State::WriteClosed)
         })
+    }
+
+    /// A channel's state or pauses have changed.
+    pub(crate) fn update_serving(&mut self, id: ChannelId) {
+        if self.serving.id == Some(id) {
+            self.serving.reads = self.finds_reading(id);
+        }
     }
 
     /// The peer has ended its side: `handle_eof` is due.
@@ -218,6 +271,7 @@ impl<A: 'static> Map<A> {
             entry.dispatcher.state = State::PeerClosed;
         }
         self.touch(id);
+        self.update_serving(id);
         self.make_ready(id);
     }
 

@@ -21,6 +21,8 @@ impl Pauses {
     pub(crate) const USER: Self = Self(1);
     /// A listener has no descriptor to accept with, or the map is full.
     pub(crate) const ACCEPT: Self = Self(2);
+    /// Its own output is above the high mark: `pause_when_high`.
+    pub(crate) const OUTPUT: Self = Self(4);
 
     pub(crate) const fn is_empty(self) -> bool {
         self.0 == 0

@@ -98,6 +98,8 @@ pub(crate) struct Serving {
     pub(crate) accepts: usize,
     /// Whether it received since it was last asked to.
     pub(crate) received: bool,
+    /// Whether it takes input, as [`Map::is_reading`] would find out: asked after every message.
+    pub(crate) reads: bool,
 }
 
 /// What the loop is about.
@@ -177,6 +179,10 @@ impl Flags {
     pub(crate) const BACKGROUND: Self = Self(1 << 11);
     /// The system had no memory for the last write; a deadline says when to try again.
     pub(crate) const PUT_OFF: Self = Self(1 << 12);
+    /// An open stream with an outbox that is written at the end of this turn: a push has only to append.
+    pub(crate) const FLOWING: Self = Self(1 << 13);
+    /// Does not read while its output is high.
+    pub(crate) const COUPLED: Self = Self(1 << 14);
 
     pub(crate) const fn has(self, flag: Self) -> bool {
         self.0 & flag.0 != 0
@@ -450,6 +456,7 @@ impl<A: 'static> Map<A> {
     pub fn set_limits(&mut self, id: ChannelId, limits: impl Into<Rc<Limits>>) {
         if let Some(entry) = self.live_mut(id) {
             entry.dispatcher.limits = Some(limits.into());
+            entry.flags.clear(Flags::FLOWING);
         }
     }
 
@@ -511,6 +518,7 @@ impl<A: 'static> Map<A> {
     }
 
     /// A channel in the map, closed or not.
+    #[inline]
     pub(crate) fn entry(&self, id: ChannelId) -> Option<&Entry<A>> {
         let place = self.slots.get(id.slot())?;
         if place.generation == id.generation() { place.entry.as_ref() } else { None }
@@ -522,6 +530,7 @@ impl<A: 'static> Map<A> {
     }
 
     /// A channel that is not closed.
+    #[inline]
     pub(crate) fn live(&self, id: ChannelId) -> Option<&Entry<A>> {
         self.entry(id).filter(|entry| entry.dispatcher.state != State::Closed)
     }
@@ -532,6 +541,7 @@ impl<A: 'static> Map<A> {
     }
 
     /// A channel in the map, closed or not, while other fields of the map are borrowed too.
+    #[inline]
     pub(crate) fn entry_in(slots: &mut [Slot<A>], id: ChannelId) -> Option<&mut Entry<A>> {
         let place = slots.get_mut(id.slot())?;
         if place.generation == id.generation() { place.entry.as_mut() } else { None }

@@ -23,6 +23,8 @@ pub(crate) struct Outbox {
     sent: usize,
     /// Invariant: the bytes of all chunks less `sent`.
     bytes: usize,
+    /// Up to how many queued bytes a push needs no closer look at limits and marks; 0 until someone has looked.
+    pub(crate) easy: usize,
 }
 
 enum Chunk {
@@ -42,6 +44,7 @@ pub(crate) enum Filled {
 
 impl Outbox {
     /// Appends a copy.
+    #[inline]
     pub(crate) fn push_copy(&mut self, data: &[u8]) {
         self.bytes += data.len();
         self.tail.extend_from_slice(data);
@@ -59,7 +62,14 @@ impl Outbox {
         self.queue.push_back(Chunk::Producer(producer));
     }
 
+    /// Whether so many bytes more need no look at limits and marks.
+    #[inline]
+    pub(crate) const fn takes_easily(&self, length: usize) -> bool {
+        self.bytes + length <= self.easy
+    }
+
     /// Bytes queued; what producers have not made yet is not among them.
+    #[inline]
     pub(crate) const fn bytes(&self) -> usize {
         self.bytes
     }
@@ -204,6 +214,7 @@ impl Outbox {
         self.queue.clear();
         self.tail.clear();
         self.sent = 0;
+        self.easy = 0;
         std::mem::take(&mut self.bytes)
     }
 
@@ -233,6 +244,7 @@ impl Outbox {
 /// A channel has one only while it has output, so an idle channel costs none, and a busy one allocates none.
 #[derive(Default)]
 pub(crate) struct OutboxPool {
+    #[expect(clippy::vec_box, reason = "a slot holds the box, and takes and gives it whole")]
     free: Vec<Box<Outbox>>,
     capacity: usize,
 }

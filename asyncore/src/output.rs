@@ -21,8 +21,25 @@ impl<A: 'static> Map<A> {
     ///
     /// Borrowed bytes are copied, owned ones kept when large: see [`PushData`]. On a datagram channel each push is one
     /// datagram. The answer may be ignored; a push never fails its caller.
+    #[inline]
     pub fn push(&mut self, id: ChannelId, data: impl PushData) -> Pushed {
         let length = data.length();
+        let queued = self.queued + length;
+        if let Some(entry) = Self::entry_in(&mut self.slots, id)
+            && entry.flags.has(Flags::FLOWING)
+            && let Some(outbox) = &mut entry.dispatcher.outbox
+            && outbox.takes_easily(length)
+            && queued <= self.options.output
+        {
+            data.push_onto(outbox);
+            self.queued = queued;
+            return Pushed::Queued;
+        }
+        self.push_carefully(id, length, data)
+    }
+
+    #[inline(never)]
+    fn push_carefully(&mut self, id: ChannelId, length: usize, data: impl PushData) -> Pushed {
         self.queue(id, length, |outbox, kind| match kind {
             Kind::Stream => data.push_onto(outbox),
             Kind::Datagram => outbox.push_kept(data.into_kept()),
@@ -136,10 +153,12 @@ impl<A: 'static> Map<A> {
             CloseReason::Local
         });
         let was = std::mem::replace(&mut dispatcher.state, State::Draining);
+        entry.flags.clear(Flags::FLOWING);
         if dispatcher.outbox.is_some() {
             self.set_drain_deadline(id);
         }
         self.touch(id);
+        self.update_serving(id);
         if was == State::WriteClosed {
             self.drained_to_close(id);
         } else {
@@ -154,6 +173,7 @@ impl<A: 'static> Map<A> {
         match entry.dispatcher.state {
             State::Open => {
                 entry.dispatcher.state = State::Finishing;
+                entry.flags.clear(Flags::FLOWING);
                 self.touch(id);
                 self.make_unsent(id);
             }
@@ -195,16 +215,32 @@ impl<A: 'static> Map<A> {
                 return Pushed::Full;
             }
         }
-        let outboxes = &mut self.outboxes;
-        // The channel was found above; `live_mut` cannot be used while the pool is borrowed.
-        let Some(entry) = Self::entry_in(&mut self.slots, id) else { return Pushed::Gone };
-        let kind = entry.dispatcher.socket.kind;
-        put(entry.dispatcher.outbox.get_or_insert_with(|| outboxes.take()), kind);
-        if queued + length > high_mark {
-            entry.flags.set(Flags::HIGH);
-        }
         self.queued += length;
+        let outboxes = &mut self.outboxes;
+        let Some(Entry { dispatcher, flags, .. }) = Self::entry_in(&mut self.slots, id) else {
+            return Pushed::Gone;
+        };
+        let kind = dispatcher.socket.kind;
+        let outbox = dispatcher.outbox.get_or_insert_with(|| outboxes.take());
+        put(outbox, kind);
+        outbox.easy = limit.min(high_mark);
+        if outbox.bytes() > high_mark {
+            flags.set(Flags::HIGH);
+        }
+        let pauses = flags.has(Flags::HIGH) && flags.has(Flags::COUPLED);
+        let is_open_stream =
+            kind == Kind::Stream && matches!(dispatcher.state, State::Open | State::PeerClosed);
+        let is_blocked = flags.has(Flags::BLOCKED);
         self.touch(id);
+        if is_open_stream
+            && !is_blocked
+            && let Some(entry) = self.live_mut(id)
+        {
+            entry.flags.set(Flags::FLOWING);
+        }
+        if pauses {
+            self.pause_for_output(id);
+        }
         Pushed::Queued
     }
 
@@ -224,6 +260,7 @@ impl<A: 'static> Map<A> {
     pub(crate) fn close_as(&mut self, id: ChannelId, reason: CloseReason) {
         let Some(entry) = self.live_mut(id) else { return };
         entry.dispatcher.state = State::Closed;
+        entry.flags.clear(Flags::FLOWING);
         // A channel that was closing when done keeps that reason when its end comes early and in good order.
         let reason = match entry.dispatcher.reason {
             Some(settled) if reason == CloseReason::Local => settled,
@@ -238,6 +275,7 @@ impl<A: 'static> Map<A> {
         }
         self.counters.closed += 1;
         self.closed.push(id);
+        self.update_serving(id);
     }
 
     /// Gives an outbox back to the pool. Dropping a producer runs its user's code, which may panic.
@@ -270,6 +308,7 @@ impl<A: 'static> Map<A> {
         for &id in &list {
             let Some(entry) = self.live_mut(id) else { continue };
             entry.flags.clear(Flags::UNSENT);
+            entry.flags.clear(Flags::FLOWING);
             if entry.flags.has(Flags::BLOCKED) || entry.flags.has(Flags::PUT_OFF) {
                 continue;
             }
@@ -393,8 +432,8 @@ impl<A: 'static> Map<A> {
         let Some(Entry { dispatcher, flags, .. }) = Self::entry_in(&mut self.slots, id) else { return };
         let limits = dispatcher.limits.as_ref().unwrap_or(&self.limits);
         let outbox = dispatcher.outbox.as_ref();
-        let drained = flags.has(Flags::HIGH)
-            && outbox.is_none_or(|outbox| outbox.bytes() <= limits.low_mark && !outbox.has_producer());
+        let is_low = outbox.is_none_or(|outbox| outbox.bytes() <= limits.low_mark);
+        let drained = is_low && flags.has(Flags::HIGH) && outbox.is_none_or(|outbox| !outbox.has_producer());
         if let Some(outbox) = dispatcher.outbox.take_if(|outbox| outbox.is_empty()) {
             self.outboxes.put(outbox);
         }
@@ -402,7 +441,11 @@ impl<A: 'static> Map<A> {
             flags.clear(Flags::HIGH);
         }
         let state = dispatcher.state;
-        if dispatcher.outbox.is_none() {
+        let is_empty = dispatcher.outbox.is_none();
+        if is_low {
+            self.resume_for_output(id);
+        }
+        if is_empty {
             match state {
                 State::Draining => return self.drained_to_close(id),
                 State::Finishing => self.finish_writing(id),

@@ -201,7 +201,7 @@ mod direct {
             }
             let ended = flags.intersects(EventFlags::HUP | EventFlags::ERR);
             batch.push(Event {
-                key: data as usize,
+                key: usize::try_from(data).unwrap_or(usize::MAX),
                 readable: ended || flags.intersects(EventFlags::IN | EventFlags::PRI | EventFlags::RDHUP),
                 writable: ended || flags.contains(EventFlags::OUT),
                 hung_up: flags.contains(EventFlags::HUP),
@@ -234,7 +234,7 @@ mod direct {
         let mut poller = Poller { inner: inner.into(), wait: Waiting::Direct(Vec::with_capacity(BATCH)) };
         let (end, _other) = UnixStream::pair()?;
         let mut source = Source::new(end.into());
-        let key = 0x0102_0304_0506_0708_u64 as usize;
+        let key = usize::MAX / 3;
         source.register(&poller, key, Interest::WRITE)?;
         let mut batch = Vec::new();
         poller.wait(&mut batch, Some(Duration::ZERO))?;

@@ -7,7 +7,8 @@ use crate::outbox::Outbox;
 /// Bytes that can be pushed: borrowed ones are copied, owned ones are kept when they are large.
 ///
 /// Implemented for every reference to bytes (`&[u8]`, `b"…"`, `&str`, `&Vec<u8>`…) and for [`Bytes`], [`BytesMut`],
-/// `Vec<u8>`, `Box<[u8]>` and `String`. Owned pieces below [`KEEP_FROM`] bytes are copied too: gathering them in one buffer costs less than a slice each.
+/// `Vec<u8>`, `Box<[u8]>` and `String`; a pair or a triple of these is one push of all: `(line, b"\r\n")`. Owned pieces
+/// below [`KEEP_FROM`] bytes are copied too: gathering them in one buffer costs less than a slice each.
 ///
 /// What is not bytes does not compile:
 ///
@@ -65,10 +66,12 @@ pub(crate) mod sealed {
 impl<T: AsRef<[u8]> + ?Sized> PushData for &T {}
 
 impl<T: AsRef<[u8]> + ?Sized> sealed::Sealed for &T {
+    #[inline]
     fn length(&self) -> usize {
         (**self).as_ref().len()
     }
 
+    #[inline]
     #[expect(private_interfaces, reason = "sealed: only this crate calls or implements it")]
     fn push_onto(self, outbox: &mut Outbox) {
         outbox.push_copy(self.as_ref());
@@ -105,3 +108,31 @@ macro_rules! owned {
 }
 
 owned!(Bytes, BytesMut, Vec<u8>, Box<[u8]>, String);
+
+macro_rules! several {
+    ($($name:ident $field:tt),+) => {
+        impl<$($name: PushData),+> PushData for ($($name,)+) {}
+
+        impl<$($name: PushData),+> sealed::Sealed for ($($name,)+) {
+            #[inline]
+            fn length(&self) -> usize {
+                0 $(+ self.$field.length())+
+            }
+
+            #[inline]
+            #[expect(private_interfaces, reason = "sealed: only this crate calls or implements it")]
+            fn push_onto(self, outbox: &mut Outbox) {
+                $(self.$field.push_onto(outbox);)+
+            }
+
+            fn into_kept(self) -> Bytes {
+                let mut all = BytesMut::with_capacity(self.length());
+                $(all.extend_from_slice(&self.$field.into_kept());)+
+                all.freeze()
+            }
+        }
+    };
+}
+
+several!(T 0, U 1);
+several!(T 0, U 1, V 2);

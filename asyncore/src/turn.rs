@@ -243,7 +243,7 @@ impl<A: 'static> Map<A> {
     fn serve_read(&mut self, app: &mut A, id: ChannelId) {
         let Some(entry) = self.live(id) else { return };
         let bytes = entry.dispatcher.limits.as_ref().unwrap_or(&self.limits).read_budget;
-        self.serving = Serving { id: Some(id), bytes, ..Serving::default() };
+        self.serving = Serving { id: Some(id), bytes, reads: true, ..Serving::default() };
         self.call(app, id, |handler, cx| handler.handle_read(cx));
         self.serve_eof(app, id);
     }
