@@ -345,7 +345,11 @@ impl<A: 'static> Map<A> {
         match filled {
             Ok(Ok(Filled::Ready)) => {}
             Ok(Ok(Filled::Waiting)) => return Ok(()),
-            Ok(Err(error)) => return Err(Fault::Error(error)),
+            Ok(Err(error)) => {
+                // Asked again, it would fail again, in every turn.
+                self.discard_output(id);
+                return Err(Fault::Error(error));
+            }
             Err(panic) => return Err(Fault::Panic(describe(panic))),
         }
 

@@ -41,7 +41,8 @@ pub trait Producer {
     ///
     /// # Errors
     ///
-    /// An error ends the channel's output: it goes to [`Channel::handle_error`](crate::Channel::handle_error), which
-    /// closes the channel by default, because the peer could not tell the cut from the end.
+    /// An error ends the channel's output: all that is queued is dropped, and the error goes to
+    /// [`Channel::handle_error`](crate::Channel::handle_error), which closes the channel by default, because the peer
+    /// could not tell the cut from the end.
     fn more(&mut self, most: usize) -> Result<Option<Bytes>>;
 }

@@ -2,6 +2,7 @@
 
 mod chat;
 mod chat_ends;
+mod chat_output;
 mod event_loop;
 mod faults;
 mod faults_accept;

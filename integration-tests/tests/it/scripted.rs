@@ -6,6 +6,7 @@ use integration_tests::{Log, Net, Peer, map, turn_until};
 
 /// Records `connect`, `found TEXT`, `too long TEXT`, `eof REST`, `drained`, `error TEXT`, `close REASON`, and does what
 /// the test added. Pieces are recorded, as `piece TEXT`, only by a test's own [`on_piece`](Self::on_piece).
+#[expect(clippy::type_complexity, reason = "each is the signature of one callback")]
 pub(crate) struct Scripted {
     log: Log,
     connect: Box<dyn FnMut(&mut Conversation<'_>) -> Result>,

@@ -1,4 +1,4 @@
-//! What CPython's `test_asynchat` proves, in our own words: a test for every row, over every kind of network where the
+//! What the original's `test_asynchat` proves, in our own words: a test for every row, over every kind of network where the
 //! original used a socket.
 
 use std::cell::RefCell;
@@ -165,11 +165,12 @@ fn close_when_done_delivers_what_is_queued_and_hears_no_reply() {
 fn everything_that_is_bytes_can_be_pushed() {
     each_net(|net| {
         let talker = Scripted::new(&Log::new()).on_connect(|cx| {
+            let kept = b"v ".to_vec();
             let pushed = [
                 cx.push(b"array "),
                 cx.push(&b"slice "[..]),
                 cx.push("text "),
-                cx.push(&vec![b'v', b' ']),
+                cx.push(&kept),
                 cx.push(b"Vec ".to_vec()),
                 cx.push(String::from("String ")),
                 cx.push(b"box ".to_vec().into_boxed_slice()),
