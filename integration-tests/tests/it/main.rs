@@ -10,4 +10,5 @@ mod hazards;
 mod scripted;
 mod test_asynchat;
 mod tidy;
+mod transcripts;
 mod traps;
