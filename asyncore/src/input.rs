@@ -4,8 +4,8 @@ use std::fs::File;
 
 use crate::buffer::BufferPool;
 use crate::deadline::Due;
+use crate::entry::Flags;
 use crate::interest::Pauses;
-use crate::map::Flags;
 use crate::socket::{AcceptError, Moved};
 use crate::{Address, ChannelId, Dispatcher, Map, ReadBuffer, Result, State};
 

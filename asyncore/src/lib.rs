@@ -67,12 +67,16 @@
 
 mod address;
 mod buffer;
+mod callback;
 mod channel;
 mod clock;
+mod closing;
 mod context;
 mod deadline;
 mod default_map;
 mod dispatcher;
+mod entry;
+mod flush;
 mod id;
 mod input;
 mod interest;
@@ -86,6 +90,7 @@ mod poller;
 mod producer;
 mod push;
 mod reason;
+mod serve;
 #[cfg(feature = "signals")]
 mod signals;
 mod socket;

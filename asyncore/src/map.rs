@@ -11,6 +11,7 @@ use std::time::Instant;
 use crate::buffer::BufferPool;
 use crate::clock::Clock;
 use crate::deadline::Deadlines;
+use crate::entry::{Entry, Flags, Slot};
 use crate::id::MAX_SLOTS;
 use crate::interest::{Interest, Pauses};
 use crate::outbox::OutboxPool;
@@ -130,78 +131,6 @@ pub struct Counters {
     pub registrations: u64,
     /// Channels that were closed.
     pub closed: u64,
-}
-
-pub(crate) struct Slot<A: 'static> {
-    generation: NonZeroU32,
-    entry: Option<Entry<A>>,
-}
-
-/// The two halves of a channel, side by side.
-pub(crate) struct Entry<A: 'static> {
-    pub(crate) dispatcher: Dispatcher,
-    /// `None` while one of its callbacks runs.
-    pub(crate) handler: Option<Box<dyn Channel<A>>>,
-    /// What the poller was last told.
-    pub(crate) interest: Interest,
-    pub(crate) pauses: Pauses,
-    pub(crate) flags: Flags,
-}
-
-/// A set of marks on a channel.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Flags(u16);
-
-impl Flags {
-    /// In [`Map::touched`].
-    pub(crate) const TOUCHED: Self = Self(1);
-    /// In [`Map::ready`].
-    pub(crate) const READY: Self = Self(1 << 1);
-    /// In [`Map::unsent`].
-    pub(crate) const UNSENT: Self = Self(1 << 2);
-    /// The socket did not take all of the last write.
-    pub(crate) const BLOCKED: Self = Self(1 << 3);
-    /// Queued output went over the high mark and has not fallen to the low one since.
-    pub(crate) const HIGH: Self = Self(1 << 4);
-    /// `handle_connect` is due.
-    pub(crate) const CONNECT_DUE: Self = Self(1 << 5);
-    /// `handle_eof` is due.
-    pub(crate) const EOF_DUE: Self = Self(1 << 6);
-    /// `handle_shutdown` is due.
-    pub(crate) const SHUTDOWN_DUE: Self = Self(1 << 7);
-    /// `handle_read` is due without an event.
-    pub(crate) const READ_DUE: Self = Self(1 << 8);
-    /// The end of input has been seen.
-    pub(crate) const EOF_SEEN: Self = Self(1 << 9);
-    /// Out of the poller: it hung up while nothing was wanted of it, which the poller would repeat for ever.
-    pub(crate) const HUNG_UP: Self = Self(1 << 10);
-    /// Does not keep the loop running.
-    pub(crate) const BACKGROUND: Self = Self(1 << 11);
-    /// The system had no memory for the last write; a deadline says when to try again.
-    pub(crate) const PUT_OFF: Self = Self(1 << 12);
-    /// An open stream with an outbox that is written at the end of this turn: a push has only to append.
-    pub(crate) const FLOWING: Self = Self(1 << 13);
-    /// Does not read while its output is high.
-    pub(crate) const COUPLED: Self = Self(1 << 14);
-
-    pub(crate) const fn has(self, flag: Self) -> bool {
-        self.0 & flag.0 != 0
-    }
-
-    pub(crate) const fn set(&mut self, flag: Self) {
-        self.0 |= flag.0;
-    }
-
-    pub(crate) const fn clear(&mut self, flag: Self) {
-        self.0 &= !flag.0;
-    }
-
-    /// Clears the flag: whether it was set.
-    pub(crate) const fn take(&mut self, flag: Self) -> bool {
-        let had = self.has(flag);
-        self.clear(flag);
-        had
-    }
 }
 
 impl<A: 'static> Map<A> {
@@ -603,15 +532,5 @@ impl<A: 'static> fmt::Debug for Map<A> {
             .field("queued", &self.queued)
             .field("turns", &self.counters.turns)
             .finish_non_exhaustive()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_size_of_a_slot_is_pinned() {
-        assert!(size_of::<Slot<()>>() <= 128, "{}", size_of::<Slot<()>>());
     }
 }

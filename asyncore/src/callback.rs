@@ -1,0 +1,92 @@
+//! Calling into a handler: it is lent out, comes back, and what fails in it stays in its channel.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use crate::entry::Entry;
+use crate::panics::{contain, describe};
+use crate::{Channel, ChannelId, CloseReason, Context, Error, Map, Result};
+
+impl<A: 'static> Map<A> {
+    /// Calls one callback: the handler is lent out, comes back, and what it failed with is reported.
+    pub(crate) fn call(
+        &mut self,
+        app: &mut A,
+        id: ChannelId,
+        callback: impl FnOnce(&mut dyn Channel<A>, &mut Context<'_, A>) -> Result,
+    ) {
+        let Some(mut handler) = self.live_mut(id).and_then(|entry| entry.handler.take()) else { return };
+        self.touch(id);
+        let outcome =
+            catch_unwind(AssertUnwindSafe(|| callback(&mut *handler, &mut Context::new(self, app, id))));
+        self.give_back(id, handler);
+        match outcome {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => self.fault(app, id, Fault::Error(error)),
+            Err(panic) => self.fault(app, id, Fault::Panic(describe(panic))),
+        }
+    }
+
+    /// Deals with what a callback or a producer failed with.
+    pub(crate) fn fault(&mut self, app: &mut A, id: ChannelId, fault: Fault) {
+        match fault {
+            Fault::Error(error) => {
+                let reason = CloseReason::from_handler(&error);
+                let was_open = self.is_open(id);
+                self.report(app, id, &error);
+                if was_open && !self.is_open(id) {
+                    self.override_reason(id, reason);
+                }
+            }
+            Fault::Panic(message) => {
+                tracing::error!(%id, peer = %self.peer_name(id), message, "a callback panicked");
+                self.report(app, id, &format!("panic: {message}").into());
+                self.override_reason(id, CloseReason::HandlerPanic);
+            }
+        }
+    }
+
+    /// Tells a channel of an error, unless it is closed; a panic there closes it.
+    pub(crate) fn report(&mut self, app: &mut A, id: ChannelId, error: &Error) {
+        let Some(mut handler) = self.live_mut(id).and_then(|entry| entry.handler.take()) else {
+            tracing::debug!(%id, %error, "an error of a closed channel");
+            return;
+        };
+        self.touch(id);
+        let mut finished = false;
+        contain("handle_error", || {
+            handler.handle_error(&mut Context::new(self, app, id), error);
+            finished = true;
+        });
+        self.give_back(id, handler);
+        if !finished {
+            self.override_reason(id, CloseReason::HandlerPanic);
+        }
+    }
+
+    /// Closes a channel for `reason`, also when it has been closed for another in the same breath.
+    pub(crate) fn override_reason(&mut self, id: ChannelId, reason: CloseReason) {
+        self.close_as(id, reason);
+        if let Some(entry) = self.entry_mut(id) {
+            entry.dispatcher.reason = Some(reason);
+        }
+    }
+
+    /// Asks a channel's predicates; a panic there closes it.
+    pub(crate) fn ask<R>(&mut self, id: ChannelId, question: impl FnOnce(&Entry<A>) -> R) -> Option<R> {
+        let entry = self.live(id)?;
+        match catch_unwind(AssertUnwindSafe(|| question(entry))) {
+            Ok(answer) => Some(answer),
+            Err(panic) => {
+                tracing::error!(%id, panic = describe(panic), "a predicate panicked");
+                self.close_as(id, CloseReason::HandlerPanic);
+                None
+            }
+        }
+    }
+}
+
+/// What a callback or a producer failed with.
+pub(crate) enum Fault {
+    Error(Error),
+    Panic(String),
+}

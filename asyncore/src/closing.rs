@@ -1,0 +1,253 @@
+//! The ways a channel ends: at once, when done, one side only, or with the whole map.
+
+use std::time::Duration;
+
+use crate::deadline::Due;
+use crate::entry::{Entry, Flags};
+use crate::panics::contain;
+use crate::{ChannelId, CloseReason, Context, Kind, Map, Result, State, Timeout};
+
+impl<A: 'static> Map<A> {
+    /// Closes a channel at once: what is queued is dropped, and nothing of it runs any more but `handle_close`, at the
+    /// end of the turn.
+    pub fn close(&mut self, id: ChannelId) {
+        self.close_as(id, CloseReason::Local);
+    }
+
+    /// Closes a channel for a reason of the caller's: a protocol's limit, for one.
+    pub fn close_with(&mut self, id: ChannelId, reason: CloseReason) {
+        self.close_as(id, reason);
+    }
+
+    /// Closes a channel once what is queued has been sent. Later pushes are refused and input is no longer delivered.
+    ///
+    /// After the last byte the channel ends its writing side, then reads and drops what still comes for a bounded time
+    /// ([`Limits::linger_time`]) and amount ([`Limits::linger_bytes`]). Without that, closing while input is unread
+    /// would reset the connection, and the peer could lose the last reply.
+    pub fn close_when_done(&mut self, id: ChannelId) {
+        let shutting_down = self.phase.shutting_down;
+        let Some(entry) = self.live_mut(id) else { return };
+        let dispatcher = &mut entry.dispatcher;
+        match dispatcher.state {
+            State::Draining | State::Lingering | State::Closed => return,
+            State::Connecting if dispatcher.outbox.is_some() => {
+                dispatcher.rare().finish_when_connected = true;
+                return;
+            }
+            State::Created | State::Listening | State::Connecting => {
+                let reason = if shutting_down { CloseReason::ShutDown } else { CloseReason::Local };
+                return self.close_as(id, reason);
+            }
+            State::Open | State::PeerClosed | State::Finishing | State::WriteClosed => {}
+        }
+        dispatcher.reason = Some(if entry.flags.has(Flags::EOF_SEEN) {
+            CloseReason::Eof
+        } else if shutting_down {
+            CloseReason::ShutDown
+        } else {
+            CloseReason::Local
+        });
+        let was = std::mem::replace(&mut dispatcher.state, State::Draining);
+        entry.flags.clear(Flags::FLOWING);
+        if dispatcher.outbox.is_some() {
+            self.set_drain_deadline(id);
+        }
+        self.touch(id);
+        self.update_serving(id);
+        if was == State::WriteClosed {
+            self.drained_to_close(id);
+        } else {
+            self.make_unsent(id);
+        }
+    }
+
+    /// Ends a channel's writing side once what is queued has been sent; the peer reads an end of file, and reading goes
+    /// on. Later pushes are refused.
+    pub fn shutdown_write(&mut self, id: ChannelId) {
+        let Some(entry) = self.live_mut(id) else { return };
+        match entry.dispatcher.state {
+            State::Open => {
+                entry.dispatcher.state = State::Finishing;
+                entry.flags.clear(Flags::FLOWING);
+                self.touch(id);
+                self.make_unsent(id);
+            }
+            // With both sides over there is nothing left to do.
+            State::PeerClosed => self.close_when_done(id),
+            _ => {}
+        }
+    }
+
+    /// Closes every channel at once; each hears of it in the next turn.
+    pub fn close_all(&mut self) {
+        for id in self.ids() {
+            self.close(id);
+        }
+    }
+
+    /// Ends everything in good order: listeners close, every other channel hears `handle_shutdown` and sends what is
+    /// queued, and what is left after `deadline` is closed with [`CloseReason::ShutDown`].
+    ///
+    /// Called again, only the deadline changes, and only to an earlier one.
+    pub fn shutdown(&mut self, deadline: Duration) {
+        self.deadlines.set(self.clock.now() + deadline, Due::ShutDown);
+        if self.phase.shutting_down {
+            return;
+        }
+        self.phase.shutting_down = true;
+        tracing::info!(channels = self.channels, ?deadline, "shutting down");
+        for id in self.ids() {
+            let Some(entry) = self.live_mut(id) else { continue };
+            if entry.dispatcher.state == State::Listening {
+                self.close_as(id, CloseReason::ShutDown);
+            } else {
+                entry.flags.set(Flags::SHUTDOWN_DUE);
+                self.make_ready(id);
+            }
+        }
+    }
+
+    /// Whether [`shutdown`](Self::shutdown) was called.
+    #[must_use]
+    pub const fn is_shutting_down(&self) -> bool {
+        self.phase.shutting_down
+    }
+
+    /// Closes a channel: its queue is dropped, its `handle_close` is due. Does nothing when it is closed already.
+    pub(crate) fn close_as(&mut self, id: ChannelId, reason: CloseReason) {
+        let Some(entry) = self.live_mut(id) else { return };
+        entry.dispatcher.state = State::Closed;
+        entry.flags.clear(Flags::FLOWING);
+        // A channel that was closing when done keeps that reason when its end comes early and in good order.
+        let reason = match entry.dispatcher.reason {
+            Some(settled) if reason == CloseReason::Local => settled,
+            _ => reason,
+        };
+        entry.dispatcher.reason = Some(reason);
+        let outbox = entry.dispatcher.outbox.take();
+        let unsent = outbox.as_ref().map_or(0, |outbox| outbox.bytes());
+        tracing::debug!(%id, peer = %entry.dispatcher.peer(), %reason, unsent, "channel closed");
+        if let Some(outbox) = outbox {
+            self.recycle(id, outbox);
+        }
+        self.counters.closed += 1;
+        self.closed.push(id);
+        self.update_serving(id);
+    }
+
+    /// A read or write failed: closes the channel if the connection is lost, else passes the error on.
+    pub(crate) fn lost(&mut self, id: ChannelId, error: std::io::Error) -> Result {
+        match CloseReason::from_io(&error) {
+            Some(reason) => {
+                self.close_as(id, reason);
+                Ok(())
+            }
+            None => Err(error.into()),
+        }
+    }
+
+    /// Closed channels hear `handle_close` and leave the map.
+    pub(crate) fn reap(&mut self, app: &mut A) {
+        if self.closed.is_empty() {
+            return;
+        }
+        let mut list = std::mem::replace(&mut self.closed, std::mem::take(&mut self.spare));
+        for &id in &list {
+            let Some(entry) = self.entry_mut(id) else { continue };
+            let reason = entry.dispatcher.reason.unwrap_or(CloseReason::Local);
+            let Some(mut handler) = entry.handler.take() else { continue };
+            contain("handle_close", || handler.handle_close(&mut Context::new(self, app, id), reason));
+            let entry = self.vacate(id);
+            contain("dropping a channel", || drop(handler));
+            if let Some(mut entry) = entry {
+                self.cancel_deadline(&mut entry.dispatcher);
+            }
+        }
+        list.clear();
+        self.spare = list;
+        self.feed_starved();
+    }
+
+    /// All is sent: ends the writing side and waits for the peer's end, or closes if that has been seen.
+    pub(crate) fn drained_to_close(&mut self, id: ChannelId) {
+        let Some(Entry { dispatcher, flags, .. }) = Self::entry_in(&mut self.slots, id) else { return };
+        let seen_eof = flags.has(Flags::EOF_SEEN);
+        if seen_eof || dispatcher.socket.kind == Kind::Datagram {
+            return self.close_as(id, CloseReason::Local);
+        }
+        if let Err(error) = dispatcher.shutdown_write() {
+            tracing::debug!(%id, %error, "the connection was lost before its end");
+            return self.close_as(id, CloseReason::Local);
+        }
+        dispatcher.state = State::Lingering;
+        self.set_linger_deadline(id);
+        self.touch_interest(id);
+    }
+
+    /// The queue of a channel that ends its writing side is empty.
+    pub(crate) fn finish_writing(&mut self, id: ChannelId) {
+        let Some(entry) = self.live_mut(id) else { return };
+        match entry.dispatcher.shutdown_write() {
+            Ok(()) => entry.dispatcher.state = State::WriteClosed,
+            Err(error) => {
+                if let Err(error) = self.lost(id, error) {
+                    tracing::debug!(%id, %error, "writing could not be ended");
+                    self.close_as(id, CloseReason::Reset);
+                }
+                return;
+            }
+        }
+        if entry.flags.has(Flags::EOF_SEEN) {
+            self.close_as(id, CloseReason::Eof);
+        }
+    }
+
+    /// A channel that was removed while it ended comes back, and goes on ending.
+    pub(crate) fn end_again(&mut self, id: ChannelId, state: State) {
+        match state {
+            State::Lingering => self.set_linger_deadline(id),
+            State::Draining => self.set_drain_deadline(id),
+            _ => {}
+        }
+        self.make_unsent(id);
+    }
+
+    /// A lingering channel waits so long for its peer's end.
+    fn set_linger_deadline(&mut self, id: ChannelId) {
+        let now = self.time();
+        let Some(Entry { dispatcher, .. }) = Self::entry_in(&mut self.slots, id) else { return };
+        let wait = dispatcher.limits.as_ref().unwrap_or(&self.limits).linger_time;
+        let key = self.deadlines.set(now + wait, Due::Linger(id));
+        if let Some(old) = dispatcher.rare().deadline.replace(key) {
+            self.deadlines.cancel(old);
+        }
+    }
+
+    /// A draining channel must show within the drain time that its output moves.
+    pub(crate) fn set_drain_deadline(&mut self, id: ChannelId) {
+        let now = self.time();
+        let Some(Entry { dispatcher, .. }) = Self::entry_in(&mut self.slots, id) else { return };
+        let wait = dispatcher.limits.as_ref().unwrap_or(&self.limits).drain_time;
+        let key = self.deadlines.set(now + wait, Due::Drain(id));
+        let sent = dispatcher.bytes_out;
+        let rare = dispatcher.rare();
+        rare.drained_at = sent;
+        if let Some(old) = rare.deadline.replace(key) {
+            self.deadlines.cancel(old);
+        }
+    }
+
+    /// The drain time is over: another one if output moved, else the peer is given up.
+    pub(crate) fn check_drain(&mut self, id: ChannelId) {
+        let Some(entry) = self.live_mut(id) else { return };
+        if entry.dispatcher.state != State::Draining {
+            return;
+        }
+        let sent = entry.dispatcher.bytes_out;
+        if entry.dispatcher.rare.as_ref().is_some_and(|rare| sent > rare.drained_at) {
+            self.set_drain_deadline(id);
+        } else {
+            self.close_as(id, CloseReason::TimedOut(Timeout::Drain));
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! The write at the end of a turn, and what follows it.
+
+use std::io::IoSlice;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use crate::callback::Fault;
+use crate::deadline::Due;
+use crate::entry::{Entry, Flags};
+use crate::outbox::Filled;
+use crate::panics::describe;
+use crate::socket::{Moved, is_short_of_memory};
+use crate::{ChannelId, Kind, Map, State};
+
+impl<A: 'static> Map<A> {
+    /// Writes the output of every channel that was given some in this turn; what callbacks push here is the next
+    /// turn's work.
+    pub(crate) fn flush(&mut self, app: &mut A) {
+        let mut list = std::mem::replace(&mut self.unsent, std::mem::take(&mut self.spare));
+        for &id in &list {
+            let Some(entry) = self.live_mut(id) else { continue };
+            entry.flags.clear(Flags::UNSENT);
+            entry.flags.clear(Flags::FLOWING);
+            if entry.flags.has(Flags::BLOCKED) || entry.flags.has(Flags::PUT_OFF) {
+                continue;
+            }
+            if let Err(fault) = self.write_queued(id) {
+                self.fault(app, id, fault);
+            }
+            self.after_write(app, id);
+        }
+        list.clear();
+        self.spare = list;
+    }
+
+    /// One write of what is queued.
+    fn write_queued(&mut self, id: ChannelId) -> Result<(), Fault> {
+        let Some(entry) = Self::entry_in(&mut self.slots, id) else { return Ok(()) };
+        let Entry { dispatcher, flags, .. } = entry;
+        if !matches!(dispatcher.state, State::Open | State::PeerClosed | State::Finishing | State::Draining) {
+            return Ok(());
+        }
+        let Some(outbox) = dispatcher.outbox.as_mut() else { return Ok(()) };
+        if dispatcher.socket.kind == Kind::Datagram {
+            return self.write_datagrams(id);
+        }
+        let limits = dispatcher.limits.as_ref().unwrap_or(&self.limits);
+        let most = limits.ac_out_buffer_size.max(1);
+
+        let before = outbox.bytes();
+        let filled = catch_unwind(AssertUnwindSafe(|| outbox.fill(most)));
+        let made = outbox.bytes() - before;
+        self.queued += made;
+        if outbox.bytes() > limits.high_mark {
+            flags.set(Flags::HIGH);
+        }
+        match filled {
+            Ok(Ok(Filled::Ready)) => {}
+            Ok(Ok(Filled::Waiting)) => return Ok(()),
+            Ok(Err(error)) => {
+                // Asked again, it would fail again, in every turn.
+                self.discard_output(id);
+                return Err(Fault::Error(error));
+            }
+            Err(panic) => return Err(Fault::Panic(describe(panic))),
+        }
+
+        let (offered, moved) = match outbox.only_tail() {
+            Some(tail) => {
+                let tail = &tail[..tail.len().min(most)];
+                (tail.len(), if tail.is_empty() { Ok(Moved::Bytes(0)) } else { dispatcher.socket.send(tail) })
+            }
+            None => {
+                let mut slices = [IoSlice::new(&[]); MOST_SLICES];
+                let (count, offered) = outbox.next_slices(&mut slices, most);
+                let slices = &slices[..count];
+                (
+                    offered,
+                    if count == 0 { Ok(Moved::Bytes(0)) } else { dispatcher.socket.send_vectored(slices) },
+                )
+            }
+        };
+        match moved {
+            Ok(Moved::Bytes(written)) => {
+                outbox.advance(written);
+                dispatcher.bytes_out += written as u64;
+                self.queued -= written;
+                if written < offered {
+                    flags.set(Flags::BLOCKED);
+                }
+            }
+            Ok(Moved::WouldBlock) => flags.set(Flags::BLOCKED),
+            Err(error) if is_short_of_memory(&error) => {
+                tracing::debug!(%id, %error, "write put off");
+                flags.set(Flags::PUT_OFF);
+                self.deadlines.set(self.now + RETRY_TIME, Due::Retry(id));
+                return Ok(());
+            }
+            Err(error) => return self.lost(id, error).map_err(Fault::Error),
+        }
+        if !outbox.is_empty() && !flags.has(Flags::BLOCKED) {
+            self.make_unsent(id);
+        }
+        self.touch_interest(id);
+        Ok(())
+    }
+
+    /// What follows a write: the low mark, and the end of a queue that something waits for.
+    fn after_write(&mut self, app: &mut A, id: ChannelId) {
+        let Some(Entry { dispatcher, flags, .. }) = Self::entry_in(&mut self.slots, id) else { return };
+        let limits = dispatcher.limits.as_ref().unwrap_or(&self.limits);
+        let outbox = dispatcher.outbox.as_ref();
+        let is_low = outbox.is_none_or(|outbox| outbox.bytes() <= limits.low_mark);
+        let drained = is_low && flags.has(Flags::HIGH) && outbox.is_none_or(|outbox| !outbox.has_producer());
+        if let Some(outbox) = dispatcher.outbox.take_if(|outbox| outbox.is_empty()) {
+            self.outboxes.put(outbox);
+        }
+        if drained {
+            flags.clear(Flags::HIGH);
+        }
+        let state = dispatcher.state;
+        let is_empty = dispatcher.outbox.is_none();
+        if is_low {
+            self.resume_for_output(id);
+        }
+        if is_empty {
+            match state {
+                State::Draining => return self.drained_to_close(id),
+                State::Finishing => self.finish_writing(id),
+                _ => {}
+            }
+        }
+        if drained && state != State::Draining {
+            self.call(app, id, |handler, cx| handler.handle_drained(cx));
+        }
+    }
+
+    /// Writes queued datagrams, each by itself, as many as a turn allows.
+    fn write_datagrams(&mut self, id: ChannelId) -> Result<(), Fault> {
+        for _ in 0..MOST_SLICES {
+            let Some(Entry { dispatcher, flags, .. }) = Self::entry_in(&mut self.slots, id) else {
+                return Ok(());
+            };
+            let Some(outbox) = dispatcher.outbox.as_mut() else { return Ok(()) };
+            let Some(datagram) = outbox.first_datagram() else { return Ok(()) };
+            let length = datagram.len();
+            match dispatcher.socket.send(datagram) {
+                Ok(Moved::WouldBlock) => {
+                    flags.set(Flags::BLOCKED);
+                    self.touch_interest(id);
+                    return Ok(());
+                }
+                Err(error) if is_short_of_memory(&error) => {
+                    flags.set(Flags::PUT_OFF);
+                    self.deadlines.set(self.now + RETRY_TIME, Due::Retry(id));
+                    return Ok(());
+                }
+                sent => {
+                    outbox.pop_datagram();
+                    self.queued -= length;
+                    match sent {
+                        Ok(_) => dispatcher.bytes_out += length as u64,
+                        // An earlier datagram came back; that says nothing of this peer's future (RFC 1122 section 4.1.3.3).
+                        Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
+                            tracing::debug!(%id, %error, "datagram not delivered");
+                        }
+                        Err(error) => return Err(Fault::Error(error.into())),
+                    }
+                }
+            }
+        }
+        self.make_unsent(id);
+        Ok(())
+    }
+}
+
+/// Slices of one write, and datagrams of one turn: 64, enough to fill a write with pieces of 1 KiB.
+const MOST_SLICES: usize = 64;
+
+/// How long a write waits when the system had no memory for it: 10 ms.
+const RETRY_TIME: Duration = Duration::from_millis(10);

@@ -1,0 +1,271 @@
+//! What a channel is served in a turn: deadlines, events, and what is due without one.
+
+use crate::buffer::BufferPool;
+use crate::deadline::Due;
+use crate::entry::{Entry, Flags};
+use crate::interest::Interest;
+use crate::map::Serving;
+use crate::poller::Event;
+use crate::socket::Moved;
+use crate::{ChannelId, CloseReason, Map, State};
+
+impl<A: 'static> Map<A> {
+    pub(crate) fn serve_deadlines(&mut self) {
+        for _ in 0..MOST_DEADLINES {
+            match self.deadlines.take_due(self.now) {
+                None => break,
+                Some(Due::Linger(id)) => self.close_as(id, CloseReason::Local),
+                Some(Due::Drain(id)) => self.check_drain(id),
+                Some(Due::Retry(id)) => {
+                    self.take_flag(id, Flags::PUT_OFF);
+                    self.make_unsent(id);
+                }
+                Some(Due::Accept(_)) => self.feed_starved(),
+                Some(Due::ShutDown) => {
+                    for id in self.ids() {
+                        self.close_as(id, CloseReason::ShutDown);
+                    }
+                }
+            }
+        }
+    }
+
+    pub(crate) fn serve_events(&mut self, app: &mut A) {
+        let batch = std::mem::take(&mut self.batch);
+        for event in &batch {
+            if let Some(id) = self.id_of(event.key) {
+                self.serve_event(app, id, *event);
+            }
+        }
+        self.batch = batch;
+    }
+
+    /// Hands one event to its channel: connect or accept, urgent data, read, write.
+    fn serve_event(&mut self, app: &mut A, id: ChannelId, event: Event) {
+        let Some(entry) = self.live(id) else { return };
+        match entry.dispatcher.state {
+            State::Listening => {
+                self.serve_accept(app, id);
+                if event.hung_up {
+                    self.mute_hang_up(id);
+                }
+                return;
+            }
+            State::Connecting => self.serve_connect(app, id, event.writable),
+            State::Draining | State::Lingering => self.discard_input(id),
+            _ => self.serve_connected(app, id),
+        }
+        let reads = self.wants_read(id);
+        // Before the read, which would pass over the urgent byte.
+        if event.urgent && reads {
+            self.call(app, id, |handler, cx| handler.handle_expt(cx));
+        }
+        // Asked again after a callback that may have paused or closed it.
+        if event.readable && reads && (!event.urgent || self.wants_read(id)) {
+            self.serve_read(app, id);
+        }
+        if event.failed && !self.serving.received {
+            self.hear_failure(id);
+        }
+        if event.writable {
+            self.serve_write(app, id);
+        }
+        if event.hung_up {
+            self.mute_hang_up(id);
+        }
+        self.serving = Serving::default();
+    }
+
+    fn serve_accept(&mut self, app: &mut A, id: ChannelId) {
+        if self.live(id).is_some_and(|entry| entry.pauses.is_empty()) {
+            self.serving =
+                Serving { id: Some(id), accepts: self.options.accept_budget, ..Serving::default() };
+            self.call(app, id, |handler, cx| handler.handle_accept(cx));
+            self.serving = Serving::default();
+        }
+    }
+
+    /// Reports the end of a connect, once it has come.
+    fn serve_connect(&mut self, app: &mut A, id: ChannelId, writable: bool) {
+        let Some(entry) = self.live_mut(id) else { return };
+        match entry.dispatcher.connect_result(writable) {
+            None => {}
+            Some(Ok(())) => {
+                let dispatcher = &mut entry.dispatcher;
+                dispatcher.state = State::Open;
+                let finish = dispatcher.rare.take().is_some_and(|rare| rare.finish_when_connected);
+                tracing::debug!(%id, peer = %dispatcher.peer(), "connected");
+                if dispatcher.outbox.is_some() {
+                    self.make_unsent(id);
+                }
+                self.call(app, id, |handler, cx| handler.handle_connect(cx));
+                if finish {
+                    self.close_when_done(id);
+                }
+            }
+            Some(Err(error)) => {
+                let reason = CloseReason::from_connect(&error);
+                tracing::debug!(%id, peer = %entry.dispatcher.peer(), %error, "connect failed");
+                self.report(app, id, &error.into());
+                self.override_reason(id, reason);
+            }
+        }
+    }
+
+    /// Tells a channel that was added connected, before anything else of it.
+    fn serve_connected(&mut self, app: &mut A, id: ChannelId) {
+        if self.take_flag(id, Flags::CONNECT_DUE) {
+            self.call(app, id, |handler, cx| handler.handle_connect(cx));
+        }
+    }
+
+    fn serve_read(&mut self, app: &mut A, id: ChannelId) {
+        let Some(entry) = self.live(id) else { return };
+        let bytes = entry.dispatcher.limits.as_ref().unwrap_or(&self.limits).read_budget;
+        self.serving = Serving { id: Some(id), bytes, reads: true, ..Serving::default() };
+        self.call(app, id, |handler, cx| handler.handle_read(cx));
+        self.serve_eof(app, id);
+    }
+
+    fn serve_eof(&mut self, app: &mut A, id: ChannelId) {
+        if self.live_mut(id).is_some_and(|entry| entry.flags.take(Flags::EOF_DUE)) {
+            self.call(app, id, |handler, cx| handler.handle_eof(cx));
+            // With both sides over, nothing can happen any more.
+            if self.live(id).is_some_and(|entry| entry.dispatcher.state == State::WriteClosed) {
+                self.close_as(id, CloseReason::Eof);
+            }
+        }
+    }
+
+    fn serve_write(&mut self, app: &mut A, id: ChannelId) {
+        let Some(entry) = self.live_mut(id) else { return };
+        if entry.flags.take(Flags::BLOCKED) {
+            self.make_unsent(id);
+            // Whatever comes of that write, write interest ends unless it asks for it again.
+            self.touch_interest(id);
+        }
+        let asked = self.ask(id, |entry| {
+            entry.interest.write
+                && entry.dispatcher.outbox.is_none()
+                && matches!(entry.dispatcher.state, State::Open | State::PeerClosed)
+                && entry.wanted().write
+        });
+        if asked == Some(true) {
+            self.call(app, id, |handler, cx| handler.handle_write(cx));
+        }
+    }
+
+    /// Serves what is due without an event.
+    pub(crate) fn serve_ready(&mut self, app: &mut A) {
+        let mut list = std::mem::replace(&mut self.ready, std::mem::take(&mut self.spare));
+        for &id in &list {
+            let Some(entry) = self.live_mut(id) else { continue };
+            entry.flags.clear(Flags::READY);
+            if entry.dispatcher.state == State::Connecting {
+                self.serve_connect(app, id, false);
+            }
+            self.serve_connected(app, id);
+            if self.take_flag(id, Flags::SHUTDOWN_DUE) {
+                self.call(app, id, |handler, cx| handler.handle_shutdown(cx));
+            }
+            if self.take_flag(id, Flags::READ_DUE) && self.wants_read(id) {
+                self.serve_read(app, id);
+            }
+            self.serve_eof(app, id);
+            self.serving = Serving::default();
+        }
+        list.clear();
+        self.spare = list;
+    }
+
+    fn take_flag(&mut self, id: ChannelId, flag: Flags) -> bool {
+        self.live_mut(id).is_some_and(|entry| entry.flags.take(flag))
+    }
+
+    /// Whether input is to be delivered to a channel now; asked again because others may have changed it in this turn.
+    fn wants_read(&mut self, id: ChannelId) -> bool {
+        self.ask(id, |entry| {
+            matches!(entry.dispatcher.state, State::Open | State::Finishing | State::WriteClosed)
+                && entry.wanted().read
+        }) == Some(true)
+    }
+
+    /// The socket has an error that no read has met: closes the channel with it.
+    fn hear_failure(&mut self, id: ChannelId) {
+        let Some(entry) = self.live(id) else { return };
+        if entry.dispatcher.kind() == crate::Kind::Datagram {
+            // An earlier datagram came back; taking the error is all there is to do.
+            drop(entry.dispatcher.socket.take_error());
+            return;
+        }
+        let error = entry.dispatcher.socket.take_error();
+        let reason = error.as_ref().and_then(CloseReason::from_io).unwrap_or(CloseReason::Reset);
+        self.close_as(id, reason);
+    }
+
+    /// A hang-up of which nothing is wanted: the poller would repeat it for ever, so the channel leaves it until it
+    /// wants something again.
+    fn mute_hang_up(&mut self, id: ChannelId) {
+        if self.ask(id, Entry::wanted) == Some(Interest::NONE)
+            && let Some(entry) = self.live_mut(id)
+        {
+            entry.dispatcher.socket.source.deregister();
+            entry.interest = Interest::NONE;
+            entry.flags.set(Flags::HUNG_UP);
+            self.touch_interest(id);
+        }
+    }
+
+    /// Reads and drops the input of a channel that closes, up to its bound.
+    fn discard_input(&mut self, id: ChannelId) {
+        let buffers = &self.buffers;
+        let Some(entry) = Self::entry_in(&mut self.slots, id) else { return };
+        let Entry { dispatcher, flags, .. } = entry;
+        if flags.has(Flags::EOF_SEEN) {
+            return;
+        }
+        let limits = dispatcher.limits.as_ref().unwrap_or(&self.limits);
+        let (budget, most) = (limits.read_budget, limits.linger_bytes);
+        let mut buffer = BufferPool::lend(buffers);
+        let mut read = 0;
+        while read < budget {
+            match dispatcher.socket.recv(buffer.room(DISCARD_SIZE)) {
+                Ok(Moved::Bytes(0)) => {
+                    flags.set(Flags::EOF_SEEN);
+                    if dispatcher.state == State::Lingering {
+                        self.close_as(id, CloseReason::Local);
+                    }
+                    break;
+                }
+                Ok(Moved::Bytes(received)) => {
+                    read += received;
+                    dispatcher.bytes_in += received as u64;
+                    let rare = dispatcher.rare();
+                    rare.dropped += received;
+                    if rare.dropped > most && dispatcher.state == State::Lingering {
+                        return self.close_as(id, CloseReason::Local);
+                    }
+                    if received < DISCARD_SIZE {
+                        break;
+                    }
+                }
+                Ok(Moved::WouldBlock) => break,
+                Err(error) => {
+                    // All was sent and the peer is gone: the end that was waited for.
+                    let reason = match dispatcher.state {
+                        State::Lingering => CloseReason::Local,
+                        _ => CloseReason::from_io(&error).unwrap_or(CloseReason::Reset),
+                    };
+                    return self.close_as(id, reason);
+                }
+            }
+        }
+        self.touch_interest(id);
+    }
+}
+
+/// Deadlines served in one turn: 1024, so that a flood of them does not keep the sockets waiting.
+const MOST_DEADLINES: usize = 1024;
+
+/// What one read of dropped input takes: 64 KiB.
+const DISCARD_SIZE: usize = 64 << 10;
