@@ -124,6 +124,14 @@ fn every_page_with_a_snippet_is_compiled() {
 }
 
 #[test]
+fn the_architecture_page_knows_every_file() {
+    let page = read("docs/architecture.md");
+    let unknown = sources("asyncore/src").into_iter().chain(sources("asynchat/src"));
+    let unknown = unknown.filter(|source| !page.contains(&format!("`{}.rs`", stem(&source.path))));
+    none(unknown.map(|source| source.path), "are not in docs/architecture.md");
+}
+
+#[test]
 fn documents_cite_tests_that_exist() {
     let mut tests: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for source in sources("") {
