@@ -7,6 +7,7 @@ mod event_loop;
 mod faults;
 mod faults_accept;
 mod hazards;
+mod mixed;
 mod scripted;
 mod test_asynchat;
 mod tidy;
