@@ -49,32 +49,28 @@ impl fmt::Debug for ReadBuffer {
 }
 
 impl Drop for ReadBuffer {
+    #[inline]
     fn drop(&mut self) {
-        let mut free = self.pool.free.take();
-        if free.len() < POOLED && self.bytes.capacity() <= LARGEST_POOLED {
-            free.push(std::mem::take(&mut self.bytes));
+        let bytes = std::mem::take(&mut self.bytes);
+        if bytes.capacity() <= LARGEST_POOLED {
+            self.pool.free.set(bytes);
         }
-        self.pool.free.set(free);
     }
 }
 
-/// The read buffers that nobody holds for now.
+/// The read buffer that nobody holds for now. One is enough: callbacks follow one another, and where they nest, through
+/// `with`, the inner one makes its own.
 #[derive(Default)]
 pub(crate) struct BufferPool {
-    free: Cell<Vec<Vec<u8>>>,
+    free: Cell<Vec<u8>>,
 }
 
 impl BufferPool {
+    #[inline]
     pub(crate) fn lend(pool: &Rc<Self>) -> ReadBuffer {
-        let mut free = pool.free.take();
-        let bytes = free.pop().unwrap_or_default();
-        pool.free.set(free);
-        ReadBuffer { bytes, filled: 0, pool: Rc::clone(pool) }
+        ReadBuffer { bytes: pool.free.take(), filled: 0, pool: Rc::clone(pool) }
     }
 }
-
-/// Free buffers kept: one is in use at a time, a few more when callbacks nest through `with`.
-const POOLED: usize = 4;
 
 /// A larger buffer is not kept: sixteen times the usual `ac_in_buffer_size`, so that one greedy reader does not
 /// pin its memory for ever.
@@ -99,14 +95,15 @@ mod tests {
     }
 
     #[test]
-    fn the_pool_keeps_few_buffers_and_no_huge_ones() {
+    fn nested_loans_do_not_share_and_a_huge_buffer_is_not_kept() {
         let pool = Rc::new(BufferPool::default());
-        let mut lent: Vec<_> = (0..10).map(|_| BufferPool::lend(&pool)).collect();
-        lent[9].room(LARGEST_POOLED + 1);
-        lent.reverse();
-        drop(lent);
-        let free = pool.free.take();
-        assert_eq!(free.len(), POOLED);
-        assert!(free.iter().all(|buffer| buffer.capacity() <= LARGEST_POOLED));
+        let mut outer = BufferPool::lend(&pool);
+        outer.room(10).fill(1);
+        let mut inner = BufferPool::lend(&pool);
+        inner.room(LARGEST_POOLED + 1).fill(2);
+        assert_eq!(outer.room(10), [1; 10]);
+        drop(outer);
+        drop(inner);
+        assert_eq!(pool.free.take().len(), 10);
     }
 }

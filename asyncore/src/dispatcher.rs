@@ -278,6 +278,11 @@ impl Dispatcher {
         }
     }
 
+    /// Whether `close_when_done` was called before the connect came to an end.
+    pub(crate) fn is_to_finish(&self) -> bool {
+        self.rare.as_ref().is_some_and(|rare| rare.finish_when_connected)
+    }
+
     pub(crate) fn has_connect_result(&self) -> bool {
         self.rare.as_ref().is_some_and(|rare| rare.connected.is_some())
     }

@@ -58,8 +58,16 @@ impl Flags {
     /// Does not read while its output is high.
     pub(crate) const COUPLED: Self = Self(1 << 14);
 
+    /// With one of these, a channel with output is not put on the list of those that write.
+    pub(crate) const NOT_TO_WRITE: Self = Self(Self::UNSENT.0 | Self::BLOCKED.0 | Self::PUT_OFF.0);
+
     pub(crate) const fn has(self, flag: Self) -> bool {
         self.0 & flag.0 != 0
+    }
+
+    /// Whether one of several flags is set.
+    pub(crate) const fn any(self, flags: Self) -> bool {
+        self.0 & flags.0 != 0
     }
 
     pub(crate) const fn set(&mut self, flag: Self) {

@@ -1,29 +1,38 @@
 //! [`ChannelId`]: a channel's name in its map, and its packed form for the poller.
 
 use std::fmt;
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroU64};
 
 /// The name of one channel in one map: a slot and the slot's generation.
 ///
 /// A slot is used again after its channel is gone, an id is not: what still holds the id of a closed channel finds
 /// nothing, never a newer channel in the same place. Ids of one map mean nothing to another.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ChannelId {
-    slot: u32,
-    generation: NonZeroU32,
-}
+pub struct ChannelId(
+    /// The generation above 32 bits of slot: in one word, ids are compared at once.
+    NonZeroU64,
+);
 
 impl ChannelId {
     pub(crate) const fn new(slot: u32, generation: NonZeroU32) -> Self {
-        Self { slot, generation }
+        // A generation is not zero, so neither is what has it in its upper half.
+        match NonZeroU64::new((generation.get() as u64) << 32 | slot as u64) {
+            Some(id) => Self(id),
+            None => Self(NonZeroU64::MAX),
+        }
     }
 
+    #[inline]
+    #[expect(clippy::cast_possible_truncation, reason = "the lower half")]
     pub(crate) const fn slot(self) -> usize {
-        self.slot as usize
+        self.0.get() as u32 as usize
     }
 
-    pub(crate) const fn generation(self) -> NonZeroU32 {
-        self.generation
+    /// The upper half; never zero.
+    #[inline]
+    #[expect(clippy::cast_possible_truncation, reason = "a half has 32 bits")]
+    pub(crate) const fn generation(self) -> u32 {
+        (self.0.get() >> 32) as u32
     }
 
     /// The poller's name for this channel: the slot below, as much of the generation as fits above.
@@ -35,7 +44,7 @@ impl ChannelId {
     /// Stale events live only within one batch, so the truncated generation of a 32-bit system still tells the
     /// channels of one batch apart.
     pub(crate) const fn key(self) -> usize {
-        self.slot as usize | (self.generation.get() as usize) << SLOT_BITS
+        self.slot() | (self.generation() as usize) << SLOT_BITS
     }
 
     /// The slot that a key speaks of.
@@ -46,7 +55,7 @@ impl ChannelId {
 
 impl fmt::Display for ChannelId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}", self.slot, self.generation)
+        write!(f, "{}.{}", self.slot(), self.generation())
     }
 }
 

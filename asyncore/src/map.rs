@@ -403,12 +403,17 @@ impl<A: 'static> Map<A> {
 
     /// Says that the answers of a channel's predicates, or its producer, may have changed.
     pub fn touch(&mut self, id: ChannelId) {
-        self.touch_interest(id);
-        if self
-            .live(id)
-            .is_some_and(|entry| entry.dispatcher.outbox.is_some() && !entry.flags.has(Flags::BLOCKED))
-        {
-            self.make_unsent(id);
+        let Some(entry) = Self::entry_in(&mut self.slots, id) else { return };
+        if entry.dispatcher.state == State::Closed {
+            return;
+        }
+        if !entry.flags.has(Flags::TOUCHED) {
+            entry.flags.set(Flags::TOUCHED);
+            self.touched.push(id);
+        }
+        if entry.dispatcher.outbox.is_some() && !entry.flags.any(Flags::NOT_TO_WRITE) {
+            entry.flags.set(Flags::UNSENT);
+            self.unsent.push(id);
         }
     }
 
@@ -450,7 +455,7 @@ impl<A: 'static> Map<A> {
     #[inline]
     pub(crate) fn entry(&self, id: ChannelId) -> Option<&Entry<A>> {
         let place = self.slots.get(id.slot())?;
-        if place.generation == id.generation() { place.entry.as_ref() } else { None }
+        if place.generation.get() == id.generation() { place.entry.as_ref() } else { None }
     }
 
     /// A channel in the map, closed or not.
@@ -473,7 +478,7 @@ impl<A: 'static> Map<A> {
     #[inline]
     pub(crate) fn entry_in(slots: &mut [Slot<A>], id: ChannelId) -> Option<&mut Entry<A>> {
         let place = slots.get_mut(id.slot())?;
-        if place.generation == id.generation() { place.entry.as_mut() } else { None }
+        if place.generation.get() == id.generation() { place.entry.as_mut() } else { None }
     }
 
     /// The channel that an event speaks of, if it is still the one that was registered.
@@ -495,7 +500,8 @@ impl<A: 'static> Map<A> {
 
     /// Empties a slot. Its next channel has another generation; a slot that has had them all is not used again.
     pub(crate) fn vacate(&mut self, id: ChannelId) -> Option<Entry<A>> {
-        let place = self.slots.get_mut(id.slot()).filter(|place| place.generation == id.generation())?;
+        let place =
+            self.slots.get_mut(id.slot()).filter(|place| place.generation.get() == id.generation())?;
         let entry = place.entry.take()?;
         if let Some(next) = place.generation.checked_add(1) {
             place.generation = next;

@@ -9,7 +9,7 @@ use crate::outbox::Outbox;
 use crate::panics::describe;
 use crate::socket::{Moved, is_short_of_memory};
 use crate::{
-    ChannelId, CloseReason, KEEP_FROM, Kind, Limits, Map, OnFull, Producer, PushData, Pushed, Result, State,
+    ChannelId, CloseReason, KEEP_FROM, Kind, Map, OnFull, Producer, PushData, Pushed, Result, State,
 };
 
 impl<A: 'static> Map<A> {
@@ -34,6 +34,7 @@ impl<A: 'static> Map<A> {
         self.push_carefully(id, length, data)
     }
 
+    /// [`push`](Self::push), where limits, marks and lists are to be looked after.
     #[inline(never)]
     fn push_carefully(&mut self, id: ChannelId, length: usize, data: impl PushData) -> Pushed {
         self.queue(id, length, |outbox, kind| match kind {
@@ -111,19 +112,18 @@ impl<A: 'static> Map<A> {
 
     /// Checks state and limits, queues, and says what became of it.
     fn queue(&mut self, id: ChannelId, length: usize, put: impl FnOnce(&mut Outbox, Kind)) -> Pushed {
-        let Some(entry) = self.live(id) else { return Pushed::Gone };
-        let dispatcher = &entry.dispatcher;
-        let finishing = dispatcher.rare.as_ref().is_some_and(|rare| rare.finish_when_connected);
+        let Some(Entry { dispatcher, .. }) = Self::entry_in(&mut self.slots, id) else { return Pushed::Gone };
         match dispatcher.state {
             State::Open | State::PeerClosed => {}
-            State::Created | State::Connecting if !finishing => {}
+            State::Closed => return Pushed::Gone,
+            State::Created | State::Connecting if !dispatcher.is_to_finish() => {}
             _ => return Pushed::Closing,
         }
-        let limits: &Limits = dispatcher.limits.as_ref().unwrap_or(&self.limits);
-        let (limit, on_full, high_mark) = (limits.output, limits.on_full, limits.high_mark);
+        let limits = dispatcher.limits.as_ref().unwrap_or(&self.limits);
+        let (limit, high_mark) = (limits.output, limits.high_mark);
         let queued = dispatcher.queued();
         if queued.saturating_add(length) > limit {
-            if on_full == OnFull::Close {
+            if limits.on_full == OnFull::Close {
                 tracing::warn!(%id, peer = %dispatcher.peer(), queued, length, limit, "output limit reached");
                 self.close_as(id, CloseReason::OutputFull);
             }
@@ -136,31 +136,29 @@ impl<A: 'static> Map<A> {
         }
         self.queued += length;
         let outboxes = &mut self.outboxes;
-        let Some(Entry { dispatcher, flags, .. }) = Self::entry_in(&mut self.slots, id) else {
-            return Pushed::Gone;
-        };
-        let kind = dispatcher.socket.kind;
+        let Some(Entry { dispatcher, .. }) = Self::entry_in(&mut self.slots, id) else { return Pushed::Gone };
         let outbox = dispatcher.outbox.get_or_insert_with(|| outboxes.take());
-        put(outbox, kind);
         outbox.easy = limit.min(high_mark);
-        if outbox.bytes() > high_mark {
-            flags.set(Flags::HIGH);
-        }
-        let pauses = flags.has(Flags::HIGH) && flags.has(Flags::COUPLED);
-        let is_open_stream =
-            kind == Kind::Stream && matches!(dispatcher.state, State::Open | State::PeerClosed);
-        let is_blocked = flags.has(Flags::BLOCKED);
+        put(outbox, dispatcher.socket.kind);
         self.touch(id);
-        if is_open_stream
-            && !is_blocked
-            && let Some(entry) = self.live_mut(id)
-        {
-            entry.flags.set(Flags::FLOWING);
-        }
-        if pauses {
-            self.pause_for_output(id);
-        }
+        self.queued_output(id, high_mark);
         Pushed::Queued
+    }
+
+    /// After output was queued: whether it is high now, and whether the next push may go the short way.
+    fn queued_output(&mut self, id: ChannelId, high_mark: usize) {
+        let Some(Entry { dispatcher, flags, .. }) = Self::entry_in(&mut self.slots, id) else { return };
+        if dispatcher.queued() > high_mark {
+            flags.set(Flags::HIGH);
+            if flags.has(Flags::COUPLED) {
+                self.pause_for_output(id);
+            }
+        } else if flags.has(Flags::UNSENT)
+            && dispatcher.socket.kind == Kind::Stream
+            && matches!(dispatcher.state, State::Open | State::PeerClosed)
+        {
+            flags.set(Flags::FLOWING);
+        }
     }
 
     /// The map's cap is reached: closes the channel with the most queued bytes, `more` for `pushing` counted in. Whether

@@ -184,10 +184,16 @@ impl<A: 'static> Map<A> {
 
     /// Whether input is to be delivered to a channel now; asked again because others may have changed it in this turn.
     fn wants_read(&mut self, id: ChannelId) -> bool {
-        self.ask(id, |entry| {
-            matches!(entry.dispatcher.state, State::Open | State::Finishing | State::WriteClosed)
-                && entry.wanted().read
-        }) == Some(true)
+        let Some(entry) = self.live(id) else { return false };
+        if !matches!(entry.dispatcher.state, State::Open | State::Finishing | State::WriteClosed) {
+            return false;
+        }
+        // What has not been touched since wants what it wanted then.
+        if entry.flags.has(Flags::TOUCHED) {
+            self.ask(id, |entry| entry.wanted().read) == Some(true)
+        } else {
+            entry.interest.read
+        }
     }
 
     /// The socket has an error that no read has met: closes the channel with it.
