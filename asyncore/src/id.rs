@@ -30,7 +30,6 @@ impl ChannelId {
 
     /// The upper half; never zero.
     #[inline]
-    #[expect(clippy::cast_possible_truncation, reason = "a half has 32 bits")]
     pub(crate) const fn generation(self) -> u32 {
         (self.0.get() >> 32) as u32
     }
