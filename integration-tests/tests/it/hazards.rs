@@ -53,6 +53,20 @@ fn dropping_a_map_closes_every_socket_and_calls_nobody() {
     assert_eq!(log.lines(), ["connect"]);
 }
 
+#[test]
+fn bytes_from_another_thread_end_the_wait() {
+    let mut map: Map = map();
+    let log = Log::new();
+    let (mut peer, here) = Peer::pair();
+    map.add(here, Recorder::new(&log)).unwrap();
+    map.poll(&mut (), Some(Duration::ZERO)).unwrap();
+    let thread = std::thread::spawn(move || peer.send(b"done"));
+    // Nothing else could end this wait.
+    map.run(&mut ()).unwrap();
+    thread.join().unwrap();
+    assert_eq!(log.lines(), ["connect", "read done", "eof", "close Eof"]);
+}
+
 /// Answers input with two pushes.
 struct Answerer;
 

@@ -168,7 +168,7 @@ fn documents_cite_tests_that_exist() {
 fn links_between_documents_lead_somewhere() {
     let mut wrong = Vec::new();
     for page in pages() {
-        let folder = Path::new(&page.path).parent().unwrap_or(Path::new(""));
+        let folder = Path::new(&page.path).parent().unwrap_or_else(|| Path::new(""));
         let inline = page.text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
         let below =
             page.text.lines().filter_map(|line| line.strip_prefix('[')?.split_once("]: ").map(|(_, to)| to));
