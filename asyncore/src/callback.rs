@@ -32,8 +32,8 @@ impl<A: 'static> Map<A> {
             Fault::Error(error) => {
                 let reason = CloseReason::from_handler(&error);
                 let was_open = self.is_open(id);
-                self.report(app, id, &error);
-                if was_open && !self.is_open(id) {
+                let finished = self.report(app, id, &error);
+                if finished && was_open && !self.is_open(id) {
                     self.override_reason(id, reason);
                 }
             }
@@ -45,11 +45,11 @@ impl<A: 'static> Map<A> {
         }
     }
 
-    /// Tells a channel of an error, unless it is closed; a panic there closes it.
-    pub(crate) fn report(&mut self, app: &mut A, id: ChannelId, error: &Error) {
+    /// Tells a channel of an error, unless it is closed; a panic there closes it. Whether there was none.
+    pub(crate) fn report(&mut self, app: &mut A, id: ChannelId, error: &Error) -> bool {
         let Some(mut handler) = self.live_mut(id).and_then(|entry| entry.handler.take()) else {
             tracing::debug!(%id, %error, "an error of a closed channel");
-            return;
+            return true;
         };
         self.touch(id);
         let mut finished = false;
@@ -61,6 +61,7 @@ impl<A: 'static> Map<A> {
         if !finished {
             self.override_reason(id, CloseReason::HandlerPanic);
         }
+        finished
     }
 
     /// Closes a channel for `reason`, also when it has been closed for another in the same breath.
@@ -77,7 +78,9 @@ impl<A: 'static> Map<A> {
         match catch_unwind(AssertUnwindSafe(|| question(entry))) {
             Ok(answer) => Some(answer),
             Err(panic) => {
-                tracing::error!(%id, panic = describe(panic), "a predicate panicked");
+                // Not among the log's arguments, which are not evaluated when nobody listens.
+                let panic = describe(panic);
+                tracing::error!(%id, panic, "a predicate panicked");
                 self.close_as(id, CloseReason::HandlerPanic);
                 None
             }

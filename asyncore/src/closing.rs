@@ -128,7 +128,7 @@ impl<A: 'static> Map<A> {
         let unsent = outbox.as_ref().map_or(0, |outbox| outbox.bytes());
         tracing::debug!(%id, peer = %entry.dispatcher.peer(), %reason, unsent, "channel closed");
         if let Some(outbox) = outbox {
-            self.recycle(id, outbox);
+            self.recycle(outbox);
         }
         self.counters.closed += 1;
         self.closed.push(id);

@@ -5,6 +5,7 @@ use std::io::IoSlice;
 
 use bytes::{Buf, Bytes};
 
+use crate::panics::contain;
 use crate::{Producer, Result};
 
 /// What is queued for one socket, in order.
@@ -98,21 +99,16 @@ impl Outbox {
                 Chunk::Copied(data) => made += data.len() - if at == 0 { self.sent } else { 0 },
                 Chunk::Kept(data) => made += data.len(),
                 Chunk::Producer(producer) => {
-                    match producer.more(most - made) {
-                        Ok(None) => {
+                    match producer.more(most - made)? {
+                        None => {
                             self.queue.remove(at);
                         }
-                        Ok(Some(piece)) if piece.is_empty() => {
+                        Some(piece) if piece.is_empty() => {
                             return Ok(if made == 0 { Filled::Waiting } else { Filled::Ready });
                         }
-                        Ok(Some(piece)) => {
+                        Some(piece) => {
                             self.bytes += piece.len();
                             self.queue.insert(at, Chunk::Kept(piece));
-                        }
-                        // It has failed once and is not asked again.
-                        Err(error) => {
-                            self.queue.remove(at);
-                            return Err(error);
                         }
                     }
                     continue;
@@ -211,7 +207,10 @@ impl Outbox {
 
     /// Drops all that is queued: how many bytes.
     pub(crate) fn clear(&mut self) -> usize {
-        self.queue.clear();
+        // One at a time: dropping a producer runs its user's code, and two panics at once would abort.
+        while let Some(chunk) = self.queue.pop_front() {
+            contain("dropping a producer", || drop(chunk));
+        }
         self.tail.clear();
         self.sent = 0;
         self.easy = 0;

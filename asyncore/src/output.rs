@@ -1,12 +1,9 @@
 //! The output side of the map: push and its limits.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
 use bytes::Bytes;
 
 use crate::entry::{Entry, Flags};
 use crate::outbox::Outbox;
-use crate::panics::describe;
 use crate::socket::{Moved, is_short_of_memory};
 use crate::{
     ChannelId, CloseReason, KEEP_FROM, Kind, Map, OnFull, Producer, PushData, Pushed, Result, State,
@@ -103,7 +100,7 @@ impl<A: 'static> Map<A> {
         let Some(outbox) = entry.dispatcher.outbox.take() else { return 0 };
         entry.flags.clear(Flags::BLOCKED);
         let dropped = outbox.bytes();
-        self.recycle(id, outbox);
+        self.recycle(outbox);
         // The write at the end of the turn finds no queue, and goes on with what follows an empty one.
         self.make_unsent(id);
         self.touch(id);
@@ -173,15 +170,9 @@ impl<A: 'static> Map<A> {
         id != pushing
     }
 
-    /// Gives an outbox back to the pool. Dropping a producer runs its user's code, which may panic.
-    pub(crate) fn recycle(&mut self, id: ChannelId, mut outbox: Box<Outbox>) {
+    /// Gives an outbox back to the pool; what it holds is dropped.
+    pub(crate) fn recycle(&mut self, outbox: Box<Outbox>) {
         self.queued -= outbox.bytes();
-        match catch_unwind(AssertUnwindSafe(|| outbox.clear())) {
-            Ok(_) => self.outboxes.put(outbox),
-            Err(panic) => {
-                tracing::error!(%id, panic = describe(panic), "a producer panicked when it was dropped");
-                std::mem::forget(outbox);
-            }
-        }
+        self.outboxes.put(outbox);
     }
 }

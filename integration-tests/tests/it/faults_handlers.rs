@@ -1,0 +1,542 @@
+//! Faults of the program itself: panics wherever its code is called, callbacks that pull the map from under others, and
+//! callbacks that re-enter the loop. Rows 17 and 26 to 28 of the list of faults.
+
+use std::cell::RefCell;
+use std::panic::resume_unwind;
+use std::rc::Rc;
+
+use asyncore::{
+    Channel, ChannelId, CloseReason, Context, Dispatcher, Error, Map, Producer, Received, Result,
+};
+use bytes::Bytes;
+use integration_tests::{Log, Net, Peer, Recorder, map, run_to_the_end, settle, turn_until};
+
+use crate::faults::{assert_quiet, each_wait};
+
+/// A panic without the hook's output: there are thousands of them here.
+fn throw() -> ! {
+    resume_unwind(Box::new("thrown"))
+}
+
+/// A payload that panics when it is dropped.
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            throw();
+        }
+    }
+}
+
+/// Where something panics.
+type Places = &'static [&'static str];
+
+/// Panics if it is to do so here.
+fn pass(at: Places, place: &str) {
+    if at.contains(&place) {
+        if at.contains(&"payload") {
+            resume_unwind(Box::new(Bomb));
+        }
+        throw();
+    }
+}
+
+/// A channel that panics in the places that it is told.
+struct Thrower {
+    at: Places,
+    log: Log,
+}
+
+impl Thrower {
+    fn pass(&self, place: &str) {
+        pass(self.at, place);
+    }
+}
+
+impl Channel for Thrower {
+    fn readable(&self) -> bool {
+        self.pass("readable");
+        true
+    }
+
+    fn writable(&self) -> bool {
+        self.pass("writable");
+        // Asked for only when it matters, as it should be.
+        self.at.contains(&"write")
+    }
+
+    fn handle_connect(&mut self, cx: &mut Context<'_>) -> Result {
+        self.pass("connect");
+        if self.at.contains(&"drained") {
+            cx.map.push(cx.id, vec![b'x'; 100_000]);
+        }
+        if self.at.contains(&"more") || self.at.contains(&"producer") {
+            cx.map.push_with_producer(cx.id, ThrowingProducer(self.at));
+        }
+        Ok(())
+    }
+
+    fn handle_read(&mut self, cx: &mut Context<'_>) -> Result {
+        while let Received::Data(_) = cx.map.recv(cx.id, 4096)? {}
+        self.pass("read");
+        if self.at.contains(&"error") {
+            return Err("an error".into());
+        }
+        Ok(())
+    }
+
+    fn handle_write(&mut self, _cx: &mut Context<'_>) -> Result {
+        self.pass("write");
+        Ok(())
+    }
+
+    fn handle_expt(&mut self, _cx: &mut Context<'_>) -> Result {
+        self.pass("expt");
+        Ok(())
+    }
+
+    fn handle_eof(&mut self, cx: &mut Context<'_>) -> Result {
+        self.pass("eof");
+        cx.map.close_when_done(cx.id);
+        Ok(())
+    }
+
+    fn handle_drained(&mut self, _cx: &mut Context<'_>) -> Result {
+        self.pass("drained");
+        Ok(())
+    }
+
+    fn handle_shutdown(&mut self, cx: &mut Context<'_>) -> Result {
+        self.pass("shutdown");
+        cx.map.close_when_done(cx.id);
+        Ok(())
+    }
+
+    fn handle_error(&mut self, cx: &mut Context<'_>, _error: &Error) {
+        self.log.add("error");
+        self.pass("error");
+        // Cannot keep it open after a panic.
+        if !self.at.contains(&"keeps open") {
+            cx.map.close(cx.id);
+        }
+    }
+
+    fn handle_close(&mut self, _cx: &mut Context<'_>, reason: CloseReason) {
+        self.log.add(format_args!("close {reason:?}"));
+        self.pass("close");
+    }
+}
+
+impl Drop for Thrower {
+    fn drop(&mut self) {
+        self.pass("drop");
+    }
+}
+
+struct ThrowingProducer(Places);
+
+impl Producer for ThrowingProducer {
+    fn more(&mut self, _most: usize) -> Result<Option<Bytes>> {
+        pass(self.0, "more");
+        Ok(Some(Bytes::from_static(&[b'p'; 1000])))
+    }
+}
+
+impl Drop for ThrowingProducer {
+    fn drop(&mut self) {
+        pass(self.0, "producer");
+    }
+}
+
+/// Drives one channel through everything that may happen to it, beside a bystander; the lines that it logged.
+fn drive(map: &mut Map, at: Places) -> Vec<String> {
+    let log = Log::new();
+    let (mut peer, here) = Peer::tcp_pair();
+    let (mut other, bystander) = Peer::pair();
+    let mut echo = Recorder::named("bystander", &log);
+    echo.echoes = true;
+    let bystander = map.add(bystander, echo).unwrap();
+    map.add(here, Thrower { at, log: log.clone() }).unwrap();
+    if at.contains(&"expt") {
+        let Peer::Tcp(socket) = &peer else { unreachable!("a TCP pair") };
+        rustix::net::send(socket, b"!", rustix::net::SendFlags::OOB).unwrap();
+    } else if at.contains(&"shutdown") {
+        map.shutdown(integration_tests::DEADLINE);
+    } else if at.contains(&"drained") {
+        // Nothing is sent: a reset would take its place.
+    } else if at.contains(&"eof") {
+        peer.shutdown_write();
+    } else {
+        peer.send(b"something");
+    }
+    turn_until(map, &mut (), "the close of what panicked", |_, ()| {
+        log.lines().iter().any(|line| line.starts_with("close"))
+    });
+    if !map.is_shutting_down() {
+        other.send(b"untouched");
+        turn_until(map, &mut (), "the bystander", |_, ()| log.has("bystander read untouched"));
+        assert!(map.is_open(bystander));
+        settle(map, &mut ());
+        assert_eq!(other.read_bytes(9), b"untouched");
+        map.close(bystander);
+    }
+    drop(other);
+    run_to_the_end(map, &mut ());
+    assert_eq!(map.queued(), 0, "{at:?}");
+    log.lines().into_iter().filter(|line| !line.starts_with("bystander")).collect()
+}
+
+/// Row 26. A panic in a callback, a predicate or a producer closes its channel alone, which hears of it: `handle_error`,
+/// then `handle_close` with the reason, once each.
+#[test]
+fn row_26_a_panic_closes_its_channel_alone() {
+    let told: &[&str] = &["error", "close HandlerPanic"];
+    let cases: [(Places, &[&str]); 21] = [
+        (&["connect"], told),
+        (&["read"], told),
+        (&["write"], told),
+        (&["expt"], told),
+        (&["eof"], told),
+        (&["drained"], told),
+        (&["shutdown"], told),
+        (&["more"], told),
+        (&["read", "keeps open"], told),
+        (&["more", "keeps open"], told),
+        // A predicate is asked while the map is borrowed: nothing else of the channel runs but its last callback.
+        (&["readable"], &["close HandlerPanic"]),
+        (&["writable"], &["close HandlerPanic"]),
+        // Twice, three times, and once more in the drop.
+        (&["error"], told),
+        (&["read", "error"], told),
+        (&["read", "error", "close"], told),
+        (&["read", "error", "close", "drop"], told),
+        (&["more", "error", "close", "drop", "producer"], told),
+        // What was thrown panics in turn when it is dropped.
+        (&["read", "payload"], told),
+        (&["readable", "payload"], &["close HandlerPanic"]),
+        (&["more", "producer", "payload"], told),
+        (&["read", "error", "close", "drop", "payload"], told),
+    ];
+    for (at, expected) in cases {
+        assert_eq!(drive(&mut map(), at), expected, "{at:?}");
+    }
+}
+
+/// Row 26. A panic in the last callback or in a drop changes nothing: the channel was closed for its own reason.
+#[test]
+fn row_26_a_panic_after_the_end_is_contained() {
+    let cases: [Places; 4] =
+        [&["eof close", "close"], &["drop"], &["producer", "drop"], &["close", "drop", "payload"]];
+    for at in cases {
+        let mut map = map();
+        let log = Log::new();
+        let (peer, here) = Peer::pair();
+        let id = map.add(here, Thrower { at, log: log.clone() }).unwrap();
+        settle(&mut map, &mut ());
+        map.close(id);
+        run_to_the_end(&mut map, &mut ());
+        assert_eq!(log.lines(), ["close Local"], "{at:?}");
+        assert_eq!(map.queued(), 0);
+        drop(peer);
+    }
+}
+
+/// Row 26. A thousand panics in a row cost a thousand channels and nothing else: no descriptor, no byte, no slot.
+#[test]
+fn row_26_a_thousand_panics_in_a_row_leave_nothing_behind() {
+    let mut map = map();
+    for round in 0..1000 {
+        let log = Log::new();
+        let (mut peer, here) = Peer::pair();
+        let at: Places = if round % 2 == 0 {
+            &["read"]
+        } else {
+            &["more", "error", "close", "drop", "producer", "payload"]
+        };
+        let id = map.add(here, Thrower { at, log: log.clone() }).unwrap();
+        peer.send(b"x");
+        map.run(&mut ()).unwrap();
+        assert_eq!(log.lines(), ["error", "close HandlerPanic"]);
+        // The same slot every time.
+        assert!(id.to_string().starts_with("0."), "{id}");
+        assert_eq!(peer.read_rest(), b"");
+    }
+    assert_eq!((map.counters().closed, map.queued(), map.len()), (1000, 0, 0));
+}
+
+/// Row 26. A panic where a listener makes its channel costs that connection; the next is accepted.
+#[test]
+fn row_26_a_panic_while_a_connection_is_taken_in_leaves_the_listener_open() {
+    let mut map: Map = map();
+    let log = Log::new();
+    let for_channels = log.clone();
+    let (listener, address, _folder) = Net::V4.listener();
+    let mut taken = 0;
+    let id = map
+        .listen_on(listener, move |_| {
+            taken += 1;
+            if taken < 3 {
+                throw();
+            }
+            Recorder::new(&for_channels)
+        })
+        .unwrap();
+    let mut peers: Vec<Peer> = (0..3).map(|_| Peer::connect(&address)).collect();
+    turn_until(&mut map, &mut (), "the third", |_, ()| log.has("connect"));
+    for peer in &mut peers[..2] {
+        assert_eq!(peer.read_rest(), b"");
+    }
+    assert!(map.is_open(id));
+    assert_eq!(map.len(), 2);
+}
+
+/// A producer that fails.
+struct Failing;
+
+impl Producer for Failing {
+    fn more(&mut self, _most: usize) -> Result<Option<Bytes>> {
+        Err("no more".into())
+    }
+}
+
+/// A producer that fails is asked once, also when `handle_error` keeps the channel open; what was queued with it is dropped.
+#[test]
+fn a_failing_producer_is_asked_once() {
+    each_wait(|mut map| {
+        let log = Log::new();
+        let (mut peer, here) = Peer::pair();
+        let mut recorder = Recorder::new(&log);
+        recorder.closes_at_error = false;
+        let id = map.add(here, recorder).unwrap();
+        map.push(id, b"before ");
+        map.push_with_producer(id, Failing);
+        map.push(id, b"after");
+        settle(&mut map, &mut ());
+        assert_quiet(&mut map, &mut ());
+        assert_eq!(log.lines(), ["connect", "error no more"]);
+        assert_eq!(map.queued(), 0);
+        map.push(id, b"later");
+        settle(&mut map, &mut ());
+        assert_eq!(peer.read_bytes(5), b"later");
+    });
+}
+
+/// A producer that panics when it is dropped, with output that is discarded: nothing is left queued, nothing spins.
+#[test]
+fn a_producer_that_panics_in_its_drop_is_discarded_all_the_same() {
+    each_wait(|mut map| {
+        let log = Log::new();
+        let (mut peer, here) = Peer::pair();
+        let id = map.add(here, Recorder::new(&log)).unwrap();
+        map.push(id, b"discarded");
+        // Two: the second must not panic while the first is being cleaned up.
+        map.push_with_producer(id, ThrowingProducer(&["producer"]));
+        map.push_with_producer(id, ThrowingProducer(&["producer"]));
+        assert_eq!(map.discard_output(id), 9);
+        assert_eq!(map.queued(), 0);
+        map.push(id, b"sent");
+        settle(&mut map, &mut ());
+        assert_quiet(&mut map, &mut ());
+        assert_eq!(peer.read_bytes(4), b"sent");
+    });
+}
+
+/// Does what it was made with when it reads.
+struct Does<F>(Log, F);
+
+impl<F: FnMut(&mut Context<'_, Log>) + 'static> Channel<Log> for Does<F> {
+    fn handle_read(&mut self, cx: &mut Context<'_, Log>) -> Result {
+        let Received::Data(data) = cx.map.recv(cx.id, 1)? else { return Ok(()) };
+        assert_eq!(data.len(), 1);
+        self.0.add("read");
+        (self.1)(cx);
+        Ok(())
+    }
+
+    fn handle_close(&mut self, cx: &mut Context<'_, Log>, reason: CloseReason) {
+        self.0.add(format_args!("close {reason:?}"));
+        assert!(!cx.map.push(cx.id, b"too late").is_queued());
+        assert!(!cx.map.is_open(cx.id));
+    }
+}
+
+/// Three channels that are readable at once, and a listener: `act` runs in the first that reads. The lines that were
+/// logged, and the map.
+fn pulled(act: impl Fn(&mut Context<'_, Log>, [ChannelId; 4]) + Clone + 'static) -> (Map<Log>, Vec<String>) {
+    let mut map = map();
+    let mut log = Log::new();
+    let ids = Rc::new(std::cell::Cell::new(None));
+    let mut peers = Vec::new();
+    let channels = [(); 3].map(|()| {
+        let (mut peer, here) = Peer::pair();
+        peer.send(b"two");
+        peers.push(peer);
+        let (ids, act) = (ids.clone(), act.clone());
+        let does = move |cx: &mut Context<'_, Log>| {
+            if let Some(ids) = ids.take() {
+                act(cx, ids);
+            }
+        };
+        map.add(here, Does(log.clone(), does)).unwrap()
+    });
+    let listener = map.listen("127.0.0.1:0", |_| Recorder::new(&Log::new())).unwrap()[0];
+    ids.set(Some([channels[0], channels[1], channels[2], listener]));
+    settle(&mut map, &mut log);
+    map.close_all();
+    turn_until(&mut map, &mut log, "the end", |map, _| map.is_empty());
+    let lines = log.take();
+    assert_eq!(lines.iter().filter(|line| line.starts_with("close")).count(), 3, "{lines:?}");
+    (map, lines)
+}
+
+fn reads(lines: &[String]) -> usize {
+    lines.iter().filter(|line| *line == "read").count()
+}
+
+/// Row 27. What a callback closes is not called again, though its events are in the same batch: one `handle_close` each.
+#[test]
+fn row_27_a_callback_closes_itself_its_neighbours_or_all() {
+    // Each of the three would read three times.
+    let (_, lines) = pulled(|cx, _| cx.map.close(cx.id));
+    assert_eq!(reads(&lines), 1 + 3 + 3);
+    let (_, lines) = pulled(|cx, ids| ids.iter().filter(|id| **id != cx.id).for_each(|id| cx.map.close(*id)));
+    assert_eq!(reads(&lines), 3);
+    let (_, lines) = pulled(|cx, _| cx.map.close_all());
+    assert_eq!(reads(&lines), 1);
+    let (_, lines) = pulled(|cx, ids| {
+        for id in ids {
+            cx.map.close(id);
+            cx.map.close(id);
+            cx.map.close_when_done(id);
+            assert!(!cx.map.push(id, b"to a closed channel").is_queued());
+            assert!(cx.map.remove(id).is_none());
+        }
+    });
+    assert_eq!(reads(&lines), 1);
+}
+
+/// Row 27. A callback closes the listener: the others go on.
+#[test]
+fn row_27_a_callback_closes_the_listener() {
+    let (_, lines) = pulled(|cx, ids| cx.map.close(ids[3]));
+    assert_eq!(reads(&lines), 9);
+}
+
+/// Row 27. A callback adds channels, more than there were: each is served, and none of the old is disturbed.
+#[test]
+fn row_27_a_callback_adds_channels() {
+    let (map, lines) = pulled(|cx, _| {
+        for _ in 0..100 {
+            let (mut peer, here) = Peer::pair();
+            peer.send(b"x");
+            drop(peer);
+            let log = cx.app.clone();
+            cx.map.add(here, Recorder::named("added", &log)).unwrap();
+        }
+    });
+    assert_eq!(reads(&lines), 9);
+    for line in ["added connect", "added read x", "added eof", "added close Eof"] {
+        assert_eq!(lines.iter().filter(|seen| *seen == line).count(), 100, "{line}");
+    }
+    assert_eq!(map.counters().closed, 3 + 1 + 100);
+}
+
+/// Row 17. A neighbour is taken out and its descriptor closed while its event waits in the batch, and a new channel takes
+/// the slot and, most likely, the number: it hears nothing of the old one's event.
+#[test]
+fn row_17_an_event_does_not_reach_the_next_channel_in_that_place() {
+    for _ in 0..20 {
+        let mut map = map();
+        let mut log = Log::new();
+        let ids = Rc::new(RefCell::new(Vec::new()));
+        let peers = Rc::new(RefCell::new(Vec::new()));
+        for _ in 0..2 {
+            let (mut peer, here) = Peer::pair();
+            peer.send(b"x");
+            peers.borrow_mut().push(peer);
+            let (known, peers) = (ids.clone(), peers.clone());
+            let replace_neighbour = move |cx: &mut Context<'_, Log>| {
+                let neighbour = *known.borrow().iter().find(|id| **id != cx.id).unwrap();
+                drop(cx.map.remove(neighbour).unwrap());
+                let (peer, here) = Peer::pair();
+                peers.borrow_mut().push(peer);
+                let new = cx.map.add(here, Recorder::named("new", &cx.app.clone())).unwrap();
+                assert_eq!(slot(new), slot(neighbour));
+                assert_ne!(new, neighbour);
+            };
+            let id = map.add(here, Does(log.clone(), replace_neighbour)).unwrap();
+            ids.borrow_mut().push(id);
+        }
+        turn_until(&mut map, &mut log, "the batch", |map, _| map.counters().events > 0);
+        assert_eq!(map.counters().events, 2, "both in one batch");
+        settle(&mut map, &mut log);
+        assert_eq!(log.lines(), ["read", "new connect"]);
+    }
+}
+
+fn slot(id: ChannelId) -> String {
+    id.to_string().split('.').next().unwrap().to_owned()
+}
+
+/// Tries to run the loop from inside it.
+struct Reenters(Log);
+
+impl Channel for Reenters {
+    fn handle_connect(&mut self, cx: &mut Context<'_>) -> Result {
+        for outcome in [cx.map.run(&mut ()), cx.map.run_for(&mut (), 1), cx.map.poll(&mut (), None)] {
+            self.0.add(outcome.unwrap_err());
+        }
+        Ok(())
+    }
+
+    fn handle_close(&mut self, cx: &mut Context<'_>, _reason: CloseReason) {
+        self.0.add(cx.map.run(&mut ()).unwrap_err());
+    }
+}
+
+/// Row 28. A callback cannot re-enter the loop: that is refused with a sentence, and the turn goes on.
+#[test]
+fn row_28_the_loop_cannot_be_entered_from_a_callback() {
+    let mut map = map();
+    let log = Log::new();
+    let (peer, here) = Peer::pair();
+    map.add(here, Reenters(log.clone())).unwrap();
+    drop(peer);
+    map.run(&mut ()).unwrap();
+    let refusal = "the loop is running already: `run` and `poll` cannot be called from a callback";
+    assert_eq!(log.lines(), [refusal; 4]);
+    map.run(&mut ()).unwrap();
+}
+
+/// Runs the thread's own map from inside it.
+struct ReentersDefault(Log);
+
+impl Channel for ReentersDefault {
+    fn handle_connect(&mut self, _cx: &mut Context<'_>) -> Result {
+        self.0.add(asyncore::run().unwrap_err());
+        Ok(())
+    }
+}
+
+/// Row 28. The same for the thread's own map, which is lent out while it runs.
+#[test]
+fn row_28_the_default_map_cannot_be_run_from_a_callback() {
+    let log = Log::new();
+    let (peer, here) = Peer::pair();
+    asyncore::default_map(|map| map.add(here, ReentersDefault(log.clone()))).unwrap().unwrap();
+    drop(peer);
+    asyncore::run().unwrap();
+    assert_eq!(log.lines(), ["the default map is lent out: use `cx.map` in a callback"]);
+}
+
+/// What is taken in but never added is closed, and a channel that is dropped with its map leaves no descriptor.
+#[test]
+fn a_dropped_map_closes_every_socket() {
+    let mut map: Map = map();
+    let (mut peer, here) = Peer::pair();
+    map.add(Dispatcher::try_from(here).unwrap(), Recorder::new(&Log::new())).unwrap();
+    settle(&mut map, &mut ());
+    drop(map);
+    assert_eq!(peer.read_rest(), b"");
+}
