@@ -1,6 +1,6 @@
 //! [`AsyncChat`]: a channel that splits its input into messages, and [`Chat`], what its user writes.
 
-use asyncore::{Channel, CloseReason, Context, Error, Received, Result};
+use asyncore::{Channel, CloseReason, Context, Error, Received, Result, TimerId};
 
 use crate::framing::Waiting;
 use crate::{Conversation, Framing, OnTooLong, Piece, Split, Terminator};
@@ -94,6 +94,16 @@ pub trait Chat<A: 'static = ()>: 'static {
     ///
     /// What it returns goes to [`handle_error`](Self::handle_error).
     fn handle_drained(&mut self, _cx: &mut Conversation<'_, A>) -> Result {
+        Ok(())
+    }
+
+    /// A timer is due that was set with [`Map::set_timer`](asyncore::Map::set_timer).
+    ///
+    /// # Errors
+    ///
+    /// What it returns goes to [`handle_error`](Self::handle_error).
+    fn handle_timer(&mut self, cx: &mut Conversation<'_, A>, timer: TimerId) -> Result {
+        tracing::warn!(id = %cx.id, ?timer, "unhandled timer event");
         Ok(())
     }
 
@@ -203,6 +213,9 @@ impl<C> AsyncChat<C> {
     }
 
     /// The input side, to change.
+    ///
+    /// A terminator that is set here from outside a callback of this chat applies to input that has been received when
+    /// the chat reads next: [`Map::read_again`](asyncore::Map::read_again) has that happen at once.
     pub const fn framing_mut(&mut self) -> &mut Framing {
         &mut self.framing
     }
@@ -375,7 +388,7 @@ where
     C: Chat<A>,
 {
     fn handle_read(&mut self, cx: &mut Context<'_, A>) -> Result {
-        if self.framing.found || self.framing.waiting.is_some() {
+        if self.framing.has_waiting() {
             self.feed_waiting(cx)?;
         }
         while cx.map.is_reading(cx.id) {
@@ -419,6 +432,10 @@ where
 
     fn handle_drained(&mut self, cx: &mut Context<'_, A>) -> Result {
         self.user.handle_drained(&mut Conversation::new(cx, &mut self.framing))
+    }
+
+    fn handle_timer(&mut self, cx: &mut Context<'_, A>, timer: TimerId) -> Result {
+        self.user.handle_timer(&mut Conversation::new(cx, &mut self.framing), timer)
     }
 
     fn handle_shutdown(&mut self, cx: &mut Context<'_, A>) -> Result {

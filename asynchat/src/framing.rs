@@ -71,6 +71,11 @@ impl Framing {
         self.on_too_long = on_too_long;
     }
 
+    /// Whether there is input to deliver without a read.
+    pub(crate) fn has_waiting(&self) -> bool {
+        self.found || self.waiting.is_some() || self.splitter.has_replay()
+    }
+
     /// Drops all input that was received and not delivered, and the message that has begun.
     ///
     /// Needed where the input changes its meaning: what a peer sent in clear text behind STARTTLS must not be read as if

@@ -240,6 +240,11 @@ impl Splitter {
         }
     }
 
+    /// Whether bytes are to be gone through again before the input, because the terminator has changed.
+    pub(crate) fn has_replay(&self) -> bool {
+        self.rare.as_ref().is_some_and(|rare| !rare.replay.is_empty())
+    }
+
     /// Whether the rest of a message that was too long is being passed over.
     #[must_use]
     pub fn is_skipping(&self) -> bool {

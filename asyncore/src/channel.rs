@@ -4,7 +4,7 @@ use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::panics::describe;
-use crate::{CloseReason, Context, Dispatcher, Error, Received, Result};
+use crate::{CloseReason, Context, Dispatcher, Error, Received, Result, TimerId};
 
 /// The half of a channel that its user writes: what it waits for, and what it does when that comes.
 ///
@@ -16,7 +16,7 @@ use crate::{CloseReason, Context, Dispatcher, Error, Received, Result};
 /// After a channel was closed, only [`handle_close`](Self::handle_close) runs.
 ///
 /// ```
-/// use asyncore::{Channel, Context, Map, Received, Result};
+/// use asyncore::{Channel, Context, Map, Received, Result, TimerId};
 ///
 /// /// Sends back what it reads.
 /// struct Echo;
@@ -148,6 +148,16 @@ pub trait Channel<A: 'static = ()>: Any {
     ///
     /// What it returns goes to [`handle_error`](Self::handle_error).
     fn handle_drained(&mut self, _cx: &mut Context<'_, A>) -> Result {
+        Ok(())
+    }
+
+    /// A timer is due that was set with [`Map::set_timer`](crate::Map::set_timer).
+    ///
+    /// # Errors
+    ///
+    /// What it returns goes to [`handle_error`](Self::handle_error).
+    fn handle_timer(&mut self, cx: &mut Context<'_, A>, timer: TimerId) -> Result {
+        tracing::warn!(id = %cx.id, ?timer, "unhandled timer event");
         Ok(())
     }
 

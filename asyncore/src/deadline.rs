@@ -16,6 +16,8 @@ pub(crate) enum Due {
     Retry(ChannelId),
     /// A listener that was out of descriptors accepts again.
     Accept(ChannelId),
+    /// A channel has set a timer.
+    Timer(ChannelId),
     /// A shutdown has lasted long enough.
     ShutDown,
 }
@@ -43,18 +45,25 @@ impl Deadlines {
         key
     }
 
-    pub(crate) fn cancel(&mut self, key: DeadlineKey) {
-        self.waiting.remove(&key);
+    /// Whether it was still waiting.
+    pub(crate) fn cancel(&mut self, key: DeadlineKey) -> bool {
+        self.waiting.remove(&key).is_some()
     }
 
     pub(crate) fn next(&self) -> Option<Instant> {
         self.waiting.first_key_value().map(|(key, _)| key.at)
     }
 
-    /// Takes the soonest deadline that has passed by `now`.
-    pub(crate) fn take_due(&mut self, now: Instant) -> Option<Due> {
+    /// A mark between the deadlines that were set so far and those to come.
+    pub(crate) const fn mark(&self) -> u64 {
+        self.set
+    }
+
+    /// Takes the soonest deadline, if it has passed by `now` and was set before `mark`: one that is set again and again
+    /// for the present time waits for the next turn.
+    pub(crate) fn take_due(&mut self, now: Instant, mark: u64) -> Option<(DeadlineKey, Due)> {
         let first = self.waiting.first_entry()?;
-        (first.key().at <= now).then(|| first.remove())
+        (first.key().at <= now && first.key().number <= mark).then(|| first.remove_entry())
     }
 }
 
@@ -75,13 +84,19 @@ mod tests {
         let cancelled = deadlines.set(at(1), Due::Linger(id(9)));
         deadlines.set(at(1), Due::Linger(id(1)));
         deadlines.set(at(1), Due::Accept(id(1)));
-        deadlines.cancel(cancelled);
+        assert!(deadlines.cancel(cancelled) && !deadlines.cancel(cancelled));
         assert_eq!(deadlines.next(), Some(at(1)));
-        assert_eq!(deadlines.take_due(start), None);
-        assert_eq!(deadlines.take_due(at(3)), Some(Due::Linger(id(1))));
-        assert_eq!(deadlines.take_due(at(3)), Some(Due::Accept(id(1))));
-        assert_eq!(deadlines.take_due(at(3)), Some(Due::Linger(id(2))));
-        assert_eq!(deadlines.take_due(at(3)), None);
+        let mark = deadlines.mark();
+        deadlines.set(start, Due::ShutDown);
+        assert_eq!(deadlines.take_due(start, mark), None, "set after the mark");
+        let mark = deadlines.mark();
+        assert_eq!(deadlines.take_due(start, mark).map(|(_, due)| due), Some(Due::ShutDown));
+        let mut take = |at| deadlines.take_due(at, mark).map(|(_, due)| due);
+        assert_eq!(take(start), None);
+        assert_eq!(take(at(3)), Some(Due::Linger(id(1))));
+        assert_eq!(take(at(3)), Some(Due::Accept(id(1))));
+        assert_eq!(take(at(3)), Some(Due::Linger(id(2))));
+        assert_eq!(take(at(3)), None);
         assert_eq!(deadlines.next(), None);
     }
 }

@@ -94,6 +94,7 @@ mod serve;
 #[cfg(feature = "signals")]
 mod signals;
 mod socket;
+mod timer;
 mod turn;
 
 pub use address::{Address, ParseAddressError};
@@ -115,6 +116,7 @@ pub use reason::{CloseReason, Timeout};
 #[cfg(feature = "signals")]
 pub use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 pub use socket::{Family, Kind};
+pub use timer::TimerId;
 
 /// Any error: what callbacks return and what the map answers with.
 pub type Error = Box<dyn std::error::Error + Send + Sync>;

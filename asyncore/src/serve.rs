@@ -10,18 +10,20 @@ use crate::socket::Moved;
 use crate::{ChannelId, CloseReason, Map, State};
 
 impl<A: 'static> Map<A> {
-    pub(crate) fn serve_deadlines(&mut self) {
+    pub(crate) fn serve_deadlines(&mut self, app: &mut A) {
+        let before = self.deadlines.mark();
         for _ in 0..MOST_DEADLINES {
-            match self.deadlines.take_due(self.now) {
-                None => break,
-                Some(Due::Linger(id)) => self.close_as(id, CloseReason::Local),
-                Some(Due::Drain(id)) => self.check_drain(id),
-                Some(Due::Retry(id)) => {
+            let Some((key, due)) = self.deadlines.take_due(self.now, before) else { break };
+            match due {
+                Due::Linger(id) => self.close_as(id, CloseReason::Local),
+                Due::Drain(id) => self.check_drain(id),
+                Due::Retry(id) => {
                     self.take_flag(id, Flags::PUT_OFF);
                     self.make_unsent(id);
                 }
-                Some(Due::Accept(_)) => self.feed_starved(),
-                Some(Due::ShutDown) => {
+                Due::Accept(_) => self.feed_starved(),
+                Due::Timer(id) => self.serve_timer(app, id, key),
+                Due::ShutDown => {
                     for id in self.ids() {
                         self.close_as(id, CloseReason::ShutDown);
                     }
@@ -113,7 +115,7 @@ impl<A: 'static> Map<A> {
     }
 
     /// Tells a channel that was added connected, before anything else of it.
-    fn serve_connected(&mut self, app: &mut A, id: ChannelId) {
+    pub(crate) fn serve_connected(&mut self, app: &mut A, id: ChannelId) {
         if self.take_flag(id, Flags::CONNECT_DUE) {
             self.call(app, id, |handler, cx| handler.handle_connect(cx));
         }

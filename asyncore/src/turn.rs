@@ -58,7 +58,7 @@ impl<A: 'static> Map<A> {
         let waited = self.wait(timeout);
         if waited.is_ok() {
             self.counters.turns += 1;
-            self.serve_deadlines();
+            self.serve_deadlines(app);
             self.serve_events(app);
             self.serve_ready(app);
             self.reap(app);

@@ -12,5 +12,6 @@ mod mixed;
 mod scripted;
 mod test_asynchat;
 mod tidy;
+mod timers;
 mod transcripts;
 mod traps;
