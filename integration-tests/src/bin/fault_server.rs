@@ -1,12 +1,12 @@
 //! A server for tests that need a process of their own: a line echo over chat channels, a raw echo, and its counters.
 //!
 //! It prints `lines on ADDR` and `raw on ADDR`, and ends when its standard input does. The line `stats` is answered with
-//! one line of `name=value`, the line `long N` with a line of N bytes. Arguments: `connections=N` lifts the map's maximum,
+//! one line of `name=value`, the line `long N` with a line of N bytes, the line `print` with what comes of printing. Arguments: `connections=N` lifts the map's maximum,
 //! `skip` passes over-long lines over with the answer `too long`, `sndbuf=N` sets the socket's send buffer.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
-use std::io::Read;
+use std::fmt::Write as _;
+use std::io::{Read, Write};
 use std::time::Instant;
 
 use asynchat::{AsyncChat, Chat, Conversation, OnTooLong, Terminator};
@@ -43,6 +43,9 @@ impl Chat<Tally> for Lines {
         } else if let Some(length) = line.strip_prefix(b"long ") {
             let length = std::str::from_utf8(length)?.parse()?;
             cx.push(vec![b'x'; length]);
+        } else if line == b"print" {
+            let outcome = writeln!(std::io::stdout(), "printed").map_err(|error| error.to_string());
+            cx.push(&format!("print: {}", outcome.err().unwrap_or_else(|| "done".to_owned())));
         } else {
             cx.push(line);
         }

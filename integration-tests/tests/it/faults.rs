@@ -1,7 +1,7 @@
 //! What the tests of faults share: a server in a process of its own, its clients, and the tools that inject faults.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -23,6 +23,11 @@ impl Server {
     ///
     /// `None` when the tool is missing: the test ends, having said so. In CI that fails.
     pub(crate) fn start(wrapper: &[&str], arguments: &[&str]) -> Option<Self> {
+        Self::try_start(wrapper, arguments).map(|server| server.expect("the server to serve"))
+    }
+
+    /// As [`start`](Self::start), with `Some(None)` for a server that ends before it serves.
+    pub(crate) fn try_start(wrapper: &[&str], arguments: &[&str]) -> Option<Option<Self>> {
         let program = env!("CARGO_BIN_EXE_fault_server");
         let mut command = match wrapper {
             [] => Command::new(program),
@@ -42,17 +47,19 @@ impl Server {
             .spawn()
             .expect("the server to start");
         let mut output = BufReader::new(process.stdout.take().expect("a pipe"));
-        let mut address = |name| {
+        let mut address = |name| -> Option<SocketAddr> {
             let mut line = String::new();
             output.read_line(&mut line).expect("a line of the server");
-            let address =
-                line.trim_end().strip_prefix(name).unwrap_or_else(|| panic!("the server said {line:?}"));
-            address.parse().expect("an address")
+            line.trim_end().strip_prefix(name)?.parse().ok()
         };
-        let lines = address("lines on ");
-        let raw = address("raw on ");
         // Its standard output is closed from here on: nothing in it may mind (row 21).
-        Some(Self { process, lines, raw })
+        let addresses = (address("lines on "), address("raw on "));
+        let (Some(lines), Some(raw)) = addresses else {
+            drop(process.stdin.take());
+            process.wait().expect("the end of the server");
+            return Some(None);
+        };
+        Some(Some(Self { process, lines, raw }))
     }
 
     pub(crate) fn client(&self) -> Client {
@@ -114,9 +121,17 @@ impl Client {
     }
 
     pub(crate) fn hear(&mut self) -> String {
+        self.try_hear().expect("a line")
+    }
+
+    /// The next line; `None` when the connection has ended or is lost. What is neither in time fails.
+    pub(crate) fn try_hear(&mut self) -> Option<String> {
         let mut line = String::new();
-        self.reader.read_line(&mut line).expect("a line in time");
-        line.strip_suffix("\r\n").unwrap_or_else(|| panic!("not a whole line: {line:?}")).to_owned()
+        match self.reader.read_line(&mut line) {
+            Ok(_) => line.strip_suffix("\r\n").map(str::to_owned),
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => None,
+            Err(error) => panic!("no line in time: {error}"),
+        }
     }
 
     pub(crate) fn ask(&mut self, line: &str) -> String {
