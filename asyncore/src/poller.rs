@@ -14,7 +14,7 @@ use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use polling::{PollMode, Poller as Inner};
 
@@ -163,13 +163,14 @@ impl fmt::Debug for Poller {
 mod direct {
     use std::os::unix::net::UnixStream;
     use std::sync::OnceLock;
+    use std::time::Instant;
 
     use rustix::buffer::spare_capacity;
     use rustix::event::Timespec;
     use rustix::event::epoll::{self, EventFlags};
     use rustix::io::Errno;
 
-    use super::{BATCH, Duration, Event, Inner, Instant, Interest, Poller, Source, Waiting, io};
+    use super::{BATCH, Duration, Event, Inner, Interest, Poller, Source, Waiting, io};
 
     pub(super) fn wait(
         inner: &Inner,
