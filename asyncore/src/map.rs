@@ -107,6 +107,8 @@ pub(crate) struct Serving {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Phase {
     pub(crate) in_turn: bool,
+    /// A handler is lent to [`Map::with`]. Its channel could be neither served nor reaped in a turn.
+    pub(crate) lends: bool,
     pub(crate) stopping: bool,
     pub(crate) shutting_down: bool,
     /// When the last "out of descriptors" was logged.
@@ -306,10 +308,12 @@ impl<A: 'static> Map<A> {
     ) -> Option<R> {
         let mut handler = self.live_mut(id)?.handler.take()?;
         self.touch(id);
+        let lent = std::mem::replace(&mut self.phase.lends, true);
         let any: &mut dyn Any = &mut *handler;
         let outcome = any
             .downcast_mut()
             .map(|typed| catch_unwind(AssertUnwindSafe(|| f(typed, &mut Context::new(self, app, id)))));
+        self.phase.lends = lent;
         self.give_back(id, handler);
         match outcome? {
             Ok(result) => Some(result),

@@ -167,7 +167,8 @@ impl<A: 'static> Map<A> {
                 self.serve_connect(app, id, false);
             }
             self.serve_connected(app, id);
-            if self.take_flag(id, Flags::SHUTDOWN_DUE) {
+            // What is to close when done does so without being asked.
+            if self.take_flag(id, Flags::SHUTDOWN_DUE) && !self.is_ending(id) {
                 self.call(app, id, |handler, cx| handler.handle_shutdown(cx));
             }
             if self.take_flag(id, Flags::READ_DUE) && self.wants_read(id) {
@@ -178,6 +179,10 @@ impl<A: 'static> Map<A> {
         }
         list.clear();
         self.spare = list;
+    }
+
+    fn is_ending(&self, id: ChannelId) -> bool {
+        self.get(id).is_some_and(|dispatcher| matches!(dispatcher.state, State::Draining | State::Lingering))
     }
 
     fn take_flag(&mut self, id: ChannelId, flag: Flags) -> bool {

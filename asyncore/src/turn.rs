@@ -126,7 +126,7 @@ impl<A: 'static> Map<A> {
     }
 
     fn refuse_in_callback(&self) -> Result {
-        if self.phase.in_turn {
+        if self.phase.in_turn || self.phase.lends {
             return Err(
                 "the loop is running already: `run` and `poll` cannot be called from a callback".into()
             );

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use asynchat::{AsyncChat, Collected, Conversation, OnTooLong, Terminator};
 use asyncore::{ChannelId, Limits, Map};
-use integration_tests::{Log, Peer, every_split, run_to_the_end, settle, turn_until};
+use integration_tests::{DEADLINE, Log, Peer, every_split, run_to_the_end, settle, turn_until};
 
 use crate::scripted::{Scripted, converse, send_pieces};
 
@@ -359,4 +359,27 @@ fn discard_buffers_does_not_cancel_a_pending_close() {
     run_to_the_end(&mut map, &mut ());
     assert_eq!(peer.read_rest(), b"");
     assert_eq!(log.lines(), ["connect", "close Local"]);
+}
+
+#[test]
+fn a_conversation_that_is_to_close_when_done_hears_nothing_of_a_shutdown() {
+    let log = Log::new();
+    let chat = Scripted::new(&log).on_found(|cx, _| {
+        cx.close_when_done();
+        Ok(())
+    });
+    let (mut map, mut peer, id) = converse(AsyncChat::new(chat).terminator(b"\n"));
+    let (other, here) = Peer::pair();
+    map.add(here, AsyncChat::new(Scripted::new(&log)).terminator(b"\n")).unwrap();
+    send_pieces(&mut map, id, &mut peer, ["quit\n"]);
+    log.take();
+    map.shutdown(DEADLINE);
+    settle(&mut map, &mut ());
+    assert_eq!(log.take(), ["shutdown"], "the other one alone");
+    peer.shutdown_write();
+    other.shutdown_write();
+    run_to_the_end(&mut map, &mut ());
+    let mut lines = log.take();
+    lines.sort_unstable();
+    assert_eq!(lines, ["close Local", "close ShutDown"]);
 }

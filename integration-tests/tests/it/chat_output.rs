@@ -8,7 +8,7 @@ use std::rc::Rc;
 use asynchat::{
     AsyncChat, BytesProducer, Collected, Conversation, IterProducer, LinesProducer, ReadProducer,
 };
-use asyncore::{CloseReason, Limits, Producer, Pushed, Result};
+use asyncore::{Limits, Producer, Pushed, Result};
 use bytes::Bytes;
 use integration_tests::{Log, Peer, run_to_the_end, settle, turn_until};
 
@@ -180,38 +180,6 @@ fn a_producer_that_panics_closes_its_own_channel_only() {
     assert_eq!(neighbour, ["connect", "found still served", "eof ", "close Eof"]);
 }
 
-#[test]
-fn a_failed_producer_is_not_asked_again_and_takes_what_is_behind_it_along() {
-    let asked = Rc::new(Cell::new(0));
-    let count = Rc::clone(&asked);
-    let log = Log::new();
-    let (mut map, mut peer, id) = converse(AsyncChat::new(Scripted::new(&log).outlives_errors()));
-    map.push_with_producer(id, IterProducer::new(["start"]));
-    map.push_with_producer(id, Counted(count));
-    map.push(id, "behind");
-    settle(&mut map, &mut ());
-    assert_eq!(log.lines(), ["connect", "error no more"]);
-    assert_eq!(asked.get(), 1);
-    assert_eq!(map.queued(), 0);
-    assert_eq!(map.push(id, " afresh"), Pushed::Queued);
-    map.close_when_done(id);
-    peer.shutdown_write();
-    run_to_the_end(&mut map, &mut ());
-    let arrived = peer.read_rest();
-    // What came before the error may or may not have been sent.
-    assert!([&b"start afresh"[..], b" afresh"].contains(&&arrived[..]), "{}", arrived.escape_ascii());
-}
-
-/// Fails, and counts how often it is asked.
-struct Counted(Rc<Cell<u32>>);
-
-impl Producer for Counted {
-    fn more(&mut self, _most: usize) -> Result<Option<Bytes>> {
-        self.0.set(self.0.get() + 1);
-        Err("no more".into())
-    }
-}
-
 /// Has nothing until someone fills it, and ends when it is closed.
 #[derive(Clone, Default)]
 struct Tap(Rc<RefCell<VecDeque<Option<Bytes>>>>, Rc<Cell<u32>>);
@@ -244,49 +212,6 @@ fn a_producer_with_nothing_yet_goes_on_after_a_touch() {
     peer.shutdown_write();
     run_to_the_end(&mut map, &mut ());
     assert_eq!(peer.read_rest(), b")");
-}
-
-/// Panics when it is dropped.
-struct PanicsAtDrop;
-
-impl Producer for PanicsAtDrop {
-    fn more(&mut self, _most: usize) -> Result<Option<Bytes>> {
-        Ok(Some(Bytes::new()))
-    }
-}
-
-impl Drop for PanicsAtDrop {
-    fn drop(&mut self) {
-        panic!("a producer's last panic");
-    }
-}
-
-#[test]
-fn a_producer_that_panics_when_it_is_dropped_harms_nobody() {
-    for name in ["discard", "close", "limit"] {
-        let log = Log::new();
-        let (mut map, mut peer, id) = converse(AsyncChat::new(Scripted::new(&log)));
-        map.push(id, "before");
-        map.push_with_producer(id, PanicsAtDrop);
-        map.push(id, "behind");
-        match name {
-            "discard" => assert_eq!(map.discard_output(id), 12),
-            "close" => map.close(id),
-            _ => assert_eq!(map.push(id, &[0; 2 << 20]), Pushed::Full),
-        }
-        assert_eq!(map.queued(), 0, "{name}");
-        map.push(id, "afresh");
-        map.close_when_done(id);
-        peer.shutdown_write();
-        run_to_the_end(&mut map, &mut ());
-        let (arrived, reason) = match name {
-            "discard" => (&b"afresh"[..], CloseReason::Local),
-            "close" => (&b""[..], CloseReason::Local),
-            _ => (&b""[..], CloseReason::OutputFull),
-        };
-        assert_eq!(peer.read_rest(), arrived, "{name}");
-        assert_eq!(log.lines().last().unwrap(), &format!("close {reason:?}"));
-    }
 }
 
 #[test]

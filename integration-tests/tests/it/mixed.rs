@@ -29,6 +29,22 @@ fn whatever_channels_do_to_one_another_stays_with_them_when_the_target_comes_lat
     every_pair(2);
 }
 
+#[test]
+fn the_loop_cannot_be_entered_while_a_channel_is_entered_between_turns() {
+    let mut map: Map<World> = map();
+    let mut world = World::default();
+    let (_peer, here) = Peer::pair();
+    let id = map.add(here, Raw(0)).unwrap();
+    let entered = map.with(&mut world, id, |_: &mut Raw, cx| {
+        cx.map.close(cx.id);
+        cx.map.poll(cx.app, Some(Duration::ZERO)).is_err() && cx.map.run(cx.app).is_err()
+    });
+    assert_eq!(entered, Some(true));
+    world.members.push(Member::new(id, Sort::Raw));
+    map.run(&mut world).unwrap();
+    assert_eq!(world.members[0].log, ["close Local"]);
+}
+
 /// What a channel does in a callback, to a target.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Action {

@@ -4,7 +4,7 @@ use asynchat::{AsyncChat, Chat, Collected, Conversation};
 use asyncore::{ChannelId, CloseReason, Error, Map, Result};
 use integration_tests::{Log, Net, Peer, map, turn_until};
 
-/// Records `connect`, `found TEXT`, `too long TEXT`, `eof REST`, `drained`, `error TEXT`, `close REASON`, and does what
+/// Records `connect`, `found TEXT`, `too long TEXT`, `eof REST`, `drained`, `shutdown`, `error TEXT`, `close REASON`, and does what
 /// the test added. Pieces are recorded, as `piece TEXT`, only by a test's own [`on_piece`](Self::on_piece).
 #[expect(clippy::type_complexity, reason = "each is the signature of one callback")]
 pub(crate) struct Scripted {
@@ -107,6 +107,12 @@ impl Chat for Scripted {
     fn handle_drained(&mut self, cx: &mut Conversation<'_>) -> Result {
         self.log.add("drained");
         (self.drained)(cx)
+    }
+
+    fn handle_shutdown(&mut self, cx: &mut Conversation<'_>) -> Result {
+        self.log.add("shutdown");
+        cx.close_when_done();
+        Ok(())
     }
 
     fn handle_error(&mut self, cx: &mut Conversation<'_>, error: &Error) {
