@@ -51,7 +51,7 @@
 //! # What it does not do
 //!
 //! - Run anything in parallel. A callback that takes a second stops everything for a second.
-//! - Timers, TLS, wake-ups from other threads, files and pipes: they do not exist here.
+//! - Periodic timers and ready-made timeouts, TLS, wake-ups from other threads, files and pipes: they do not exist here.
 //! - Resolve names in the background. [`Map::listen`] resolves where it is called; [`Map::connect`] takes addresses.
 //! - Windows, and systems whose poller has no level-triggered events. It is tested on Linux.
 

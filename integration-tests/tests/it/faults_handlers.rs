@@ -529,14 +529,3 @@ fn row_28_the_default_map_cannot_be_run_from_a_callback() {
     asyncore::run().unwrap();
     assert_eq!(log.lines(), ["the default map is lent out: use `cx.map` in a callback"]);
 }
-
-/// What is taken in but never added is closed, and a channel that is dropped with its map leaves no descriptor.
-#[test]
-fn a_dropped_map_closes_every_socket() {
-    let mut map: Map = map();
-    let (mut peer, here) = Peer::pair();
-    map.add(Dispatcher::try_from(here).unwrap(), Recorder::new(&Log::new())).unwrap();
-    settle(&mut map, &mut ());
-    drop(map);
-    assert_eq!(peer.read_rest(), b"");
-}

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use asyncore::{Channel, ChannelId, CloseReason, Context, Map, Received, Result};
+use asyncore::{Channel, Context, Map, Received, Result};
 use integration_tests::{Log, Peer, Recorder, map, turn_until};
 
 /// Is told of input and leaves it where it is.
@@ -93,48 +93,4 @@ fn what_a_callback_pushes_leaves_in_the_same_turn() {
     map.poll(&mut (), None).unwrap();
     assert_eq!(map.get(id).unwrap().bytes_out(), 101);
     assert_eq!(peer.read_bytes(101).last(), Some(&b'y'));
-}
-
-/// Closes its neighbour, whose input waits in the same batch of events.
-struct Closer;
-
-impl Channel<Vec<ChannelId>> for Closer {
-    fn handle_read(&mut self, cx: &mut Context<'_, Vec<ChannelId>>) -> Result {
-        for neighbour in cx.app.drain(..) {
-            cx.map.close_with(neighbour, CloseReason::Limit);
-        }
-        cx.map.close(cx.id);
-        Ok(())
-    }
-}
-
-#[test]
-fn a_callback_that_closes_itself_and_its_neighbour_silences_both() {
-    for closer_first in [true, false] {
-        let mut map: Map<Vec<ChannelId>> = map();
-        let log = Log::new();
-        let (mut peer, here) = Peer::pair();
-        let (mut other_peer, other_here) = Peer::pair();
-        let neighbour = if closer_first {
-            map.add(here, Closer).unwrap();
-            map.add(other_here, Recorder::new(&log)).unwrap()
-        } else {
-            let neighbour = map.add(other_here, Recorder::new(&log)).unwrap();
-            map.add(here, Closer).unwrap();
-            neighbour
-        };
-        let mut to_close = vec![neighbour];
-        map.poll(&mut to_close, Some(Duration::ZERO)).unwrap();
-        // Both are ready before the loop looks.
-        peer.send(b"x");
-        other_peer.send(b"x");
-        map.run(&mut to_close).unwrap();
-        let lines = log.lines();
-        let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
-        // The poller's order decides whether the neighbour was served before it was closed, never after.
-        assert!(
-            matches!(lines[..], ["connect", "close Limit"] | ["connect", "read x", "close Limit"]),
-            "{lines:?}"
-        );
-    }
 }
