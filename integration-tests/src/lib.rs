@@ -2,12 +2,13 @@
 //!
 //! Every wait here has a deadline, and what runs into it says what it was waiting for.
 
+#![expect(clippy::missing_panics_doc, reason = "a helper panics when its test has failed")]
+
 use std::cell::RefCell;
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -131,7 +132,7 @@ impl Net {
             Self::V6 => (SocketAddr::from((Ipv6Addr::LOCALHOST, 0)).into(), None),
             Self::Unix => {
                 let folder = tempfile::tempdir().expect("a temporary folder");
-                (PathBuf::from(folder.path().join("socket")).into(), Some(folder))
+                (folder.path().join("socket").into(), Some(folder))
             }
         }
     }

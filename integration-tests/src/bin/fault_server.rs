@@ -45,7 +45,7 @@ impl Chat<Tally> for Lines {
             cx.push(vec![b'x'; length]);
         } else if line == b"print" {
             let outcome = writeln!(std::io::stdout(), "printed").map_err(|error| error.to_string());
-            cx.push(&format!("print: {}", outcome.err().unwrap_or_else(|| "done".to_owned())));
+            cx.push(format!("print: {}", outcome.err().unwrap_or_else(|| "done".to_owned())));
         } else {
             cx.push(line);
         }

@@ -372,7 +372,7 @@ fn a_conversation_that_is_to_close_when_done_hears_nothing_of_a_shutdown() {
     let (other, here) = Peer::pair();
     map.add(here, AsyncChat::new(Scripted::new(&log)).terminator(b"\n")).unwrap();
     send_pieces(&mut map, id, &mut peer, ["quit\n"]);
-    log.take();
+    assert_eq!(log.take(), ["connect", "connect", "found quit"]);
     map.shutdown(DEADLINE);
     settle(&mut map, &mut ());
     assert_eq!(log.take(), ["shutdown"], "the other one alone");
