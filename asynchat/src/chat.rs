@@ -3,7 +3,7 @@
 use asyncore::{Channel, CloseReason, Context, Error, Received, Result, TimerId};
 
 use crate::framing::Waiting;
-use crate::{Conversation, Framing, OnTooLong, Piece, Split, Terminator};
+use crate::{Conversation, Framing, OnTooLong, Split, Terminator};
 
 /// One side of a conversation: what its user writes for each peer.
 ///
@@ -256,25 +256,31 @@ impl<C> AsyncChat<C> {
                 if framing.discarded || !cx.map.is_reading(cx.id) {
                     return Ok(());
                 }
-                match framing.splitter.split(input) {
-                    None => return Ok(()),
-                    Some(Split::Data { piece: Piece::Borrowed(piece), end: true }) if held.is_empty() => {
+                match framing.splitter.split_end(input) {
+                    Ok(piece) => {
                         if !piece.is_empty() && Self::offer(user, framing, cx, piece, true)? {
-                            whole = Some(piece);
+                            if held.is_empty() {
+                                whole = Some(piece);
+                            } else {
+                                held.extend_from_slice(piece);
+                            }
                         }
                     }
-                    Some(Split::Data { piece, end }) => {
-                        if !piece.is_empty() && Self::offer(user, framing, cx, &piece, end)? {
-                            held.extend_from_slice(&piece);
+                    Err(vain) => match framing.splitter.split_slowly(input, vain) {
+                        None => return Ok(()),
+                        Some(Split::Data { piece, end }) => {
+                            if !piece.is_empty() && Self::offer(user, framing, cx, &piece, end)? {
+                                held.extend_from_slice(&piece);
+                            }
+                            if !end {
+                                continue;
+                            }
                         }
-                        if !end {
+                        Some(Split::TooLong) => {
+                            Self::too_long(user, framing, held, cx)?;
                             continue;
                         }
-                    }
-                    Some(Split::TooLong) => {
-                        Self::too_long(user, framing, held, cx)?;
-                        continue;
-                    }
+                    },
                 }
                 if framing.discarded {
                     return Ok(());

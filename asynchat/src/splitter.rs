@@ -92,35 +92,36 @@ impl Splitter {
     /// seen, and comes first in the next call.
     #[inline]
     pub fn split<'a>(&mut self, input: &mut &'a [u8]) -> Option<Split<'a>> {
-        // The usual cases, no more input and a message that ends in it, are inlined here.
-        if input.is_empty() && self.rare.is_none() {
-            return None;
+        match self.split_end(input) {
+            Ok(piece) => Some(Split::Data { piece: Piece::Borrowed(piece), end: true }),
+            Err(vain) => self.split_slowly(input, vain),
         }
-        let mut vain = 0;
-        if self.rare.is_none()
-            && self.at == ROOT as u64
-            && let Kind::Bytes(needles) = self.terminator.kind()
-        {
-            let room = self.room();
-            let window = window(needles, input, room);
-            if window.len() >= 2 * needles.longest() {
-                match needles.find(window, &mut self.searched) {
-                    Some(Hit { end, len }) if end - len.get() <= room => {
-                        self.kept = 0;
-                        let piece = Piece::Borrowed(&input[..end - len.get()]);
-                        *input = &input[end..];
-                        return Some(Split::Data { piece, end: true });
-                    }
-                    Some(_) => {}
-                    None => vain = window.len(),
-                }
+    }
+
+    /// [`split`](Self::split) in the usual case, inlined: a piece of `input` that ends the message.
+    ///
+    /// Otherwise [`split_slowly`](Self::split_slowly) is to go on, and is told in how many bytes no terminator ends.
+    #[inline]
+    pub(crate) fn split_end<'a>(&mut self, input: &mut &'a [u8]) -> Result<&'a [u8], usize> {
+        if self.rare.is_some() || self.at != ROOT as u64 {
+            return Err(0);
+        }
+        let Kind::Bytes(needles) = self.terminator.kind() else { return Err(0) };
+        let room = self.room();
+        let window = window(needles, input, room);
+        if window.len() < needles.shortest_search() {
+            return Err(0);
+        }
+        match needles.find(window, &mut self.searched) {
+            Some(Hit { end, len }) if end - len.get() <= room => {
+                self.kept = 0;
+                let piece = &input[..end - len.get()];
+                *input = &input[end..];
+                Ok(piece)
             }
+            Some(_) => Err(0),
+            None => Err(window.len()),
         }
-        // By way of a copy, so that the caller's `input` can stay in registers.
-        let mut rest = *input;
-        let split = self.split_slowly(&mut rest, vain);
-        *input = rest;
-        split
     }
 
     /// Says that `bytes` bytes of the last piece were used at once and do not count towards the limit.
@@ -260,10 +261,10 @@ impl Splitter {
     }
 
     /// [`split`](Self::split) in all cases; no terminator ends in the first `vain` bytes of `input`.
-    #[cold]
-    fn split_slowly<'a>(&mut self, input: &mut &'a [u8], vain: usize) -> Option<Split<'a>> {
+    #[inline(never)]
+    pub(crate) fn split_slowly<'a>(&mut self, input: &mut &'a [u8], vain: usize) -> Option<Split<'a>> {
         if self.rare.is_none() {
-            return self.step(input, self.room(), vain);
+            return if input.is_empty() { None } else { self.step(input, self.room(), vain) };
         }
         loop {
             let skipping = self.is_skipping();

@@ -382,7 +382,7 @@ impl Needles {
         to_end: bool,
         searched: &mut u64,
     ) -> Result<Hit, usize> {
-        if window.len() < 2 * self.longest() {
+        if window.len() < self.shortest_search() {
             return self.walk(window, searched);
         }
         if vain < window.len()
@@ -434,6 +434,12 @@ impl Needles {
     #[inline]
     pub(crate) fn longest(&self) -> usize {
         self.longest.get()
+    }
+
+    /// In fewer bytes than this the automaton is as good as a search.
+    #[inline]
+    pub(crate) const fn shortest_search(&self) -> usize {
+        2 * self.longest.get()
     }
 
     /// Runs the automaton over `bytes`, from the root, to the first terminator or to the end.
