@@ -48,6 +48,9 @@ impl Outbox {
     #[inline]
     pub(crate) fn push_copy(&mut self, data: &[u8]) {
         self.bytes += data.len();
+        if self.tail.capacity() - self.tail.len() < data.len() {
+            self.make_room();
+        }
         self.tail.extend_from_slice(data);
     }
 
@@ -223,6 +226,15 @@ impl Outbox {
         }
         // `sent` counts in the first chunk, and the tail stays first if it was.
         self.queue.push_back(Chunk::Copied(std::mem::take(&mut self.tail)));
+    }
+
+    /// Sent bytes make room before more memory does, where that is worth the move.
+    #[cold]
+    fn make_room(&mut self) {
+        if self.queue.is_empty() && self.sent >= COMPACT_FROM && self.sent * 8 >= self.tail.len() {
+            self.tail.drain(..self.sent);
+            self.sent = 0;
+        }
     }
 
     /// Keeps a tail that never runs empty from growing at its sent end: moved at most once per byte queued.

@@ -474,8 +474,18 @@ pub fn ids<A: 'static>(map: &Map<A>) -> Vec<ChannelId> {
 /// Bytes of this process that are resident in memory; `None` where the system does not tell, or cannot now.
 #[must_use]
 pub fn resident() -> Option<usize> {
+    status("VmRSS:")
+}
+
+/// The most bytes of this process that ever were resident; `None` as for [`resident`].
+#[must_use]
+pub fn peak() -> Option<usize> {
+    status("VmHWM:")
+}
+
+fn status(name: &str) -> Option<usize> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     Some(line.trim().strip_suffix(" kB")?.parse::<usize>().ok()? << 10)
 }
 

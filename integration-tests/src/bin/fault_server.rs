@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use asynchat::{AsyncChat, Chat, Conversation, OnTooLong, Terminator};
 use asyncore::{Channel, CloseReason, Context, Dispatcher, Map, Received, Result};
-use integration_tests::{descriptors, resident};
+use integration_tests::{descriptors, peak, resident};
 
 /// How often a channel closed for each reason, and since when.
 struct Tally {
@@ -93,7 +93,7 @@ fn stats(map: &Map<Tally>, tally: &Tally) -> String {
         map.queued(),
     );
     // Left out when no descriptor is free to look with.
-    for (name, value) in [("descriptors", descriptors()), ("resident", resident())] {
+    for (name, value) in [("descriptors", descriptors()), ("resident", resident()), ("peak", peak())] {
         if let Some(value) = value {
             let _ = write!(text, " {name}={value}");
         }

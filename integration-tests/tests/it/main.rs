@@ -8,6 +8,7 @@ mod faults;
 mod faults_accept;
 mod faults_calls;
 mod faults_handlers;
+mod faults_peers;
 mod hazards;
 mod mixed;
 mod scripted;
