@@ -5,9 +5,7 @@ use std::cell::RefCell;
 use std::panic::resume_unwind;
 use std::rc::Rc;
 
-use asyncore::{
-    Channel, ChannelId, CloseReason, Context, Dispatcher, Error, Map, Producer, Received, Result,
-};
+use asyncore::{Channel, ChannelId, CloseReason, Context, Error, Map, Producer, Received, Result};
 use bytes::Bytes;
 use integration_tests::{Log, Net, Peer, Recorder, map, run_to_the_end, settle, turn_until};
 
