@@ -22,23 +22,23 @@ fn play<P: AsRef<[u8]>>(mut map: Map, mut peer: Peer, id: ChannelId, pieces: imp
 
 #[test]
 fn a_message_of_exactly_the_limit_passes_and_one_byte_more_closes() {
-    for pieces in every_split(b"abcd\r\nefghi\r\nij") {
+    for pieces in every_split(b"ab\r\ncde\r\nf") {
         let log = Log::new();
         let (map, peer, id) =
-            converse(AsyncChat::new(Scripted::new(&log)).terminator(b"\r\n").message_limit(4));
+            converse(AsyncChat::new(Scripted::new(&log)).terminator(b"\r\n").message_limit(2));
         play(map, peer, id, pieces);
-        assert_eq!(log.lines(), ["connect", "found abcd", "close TooLong"]);
+        assert_eq!(log.lines(), ["connect", "found ab", "close TooLong"]);
     }
 }
 
 #[test]
 fn a_message_that_is_passed_over_is_told_once_and_the_next_is_fine() {
-    for pieces in every_split(b"abcd\r\nefghi\r\nij") {
+    for pieces in every_split(b"ab\r\ncde\r\nf") {
         let log = Log::new();
         let chat = AsyncChat::new(Scripted::new(&log)).terminator(b"\r\n");
-        let (map, peer, id) = converse(chat.message_limit(4).on_too_long(OnTooLong::Skip));
+        let (map, peer, id) = converse(chat.message_limit(2).on_too_long(OnTooLong::Skip));
         play(map, peer, id, pieces);
-        assert_eq!(log.lines(), ["connect", "found abcd", "too long efgh", "eof ij", "close Eof"]);
+        assert_eq!(log.lines(), ["connect", "found ab", "too long cd", "eof f", "close Eof"]);
     }
 }
 
