@@ -27,11 +27,11 @@ pub(crate) struct Entry<A: 'static> {
 pub(crate) struct Flags(u16);
 
 impl Flags {
-    /// In [`Map::touched`].
+    /// In [`Map::touched`](crate::Map::touched).
     pub(crate) const TOUCHED: Self = Self(1);
-    /// In [`Map::ready`].
+    /// In [`Map::ready`](crate::Map::ready).
     pub(crate) const READY: Self = Self(1 << 1);
-    /// In [`Map::unsent`].
+    /// In [`Map::unsent`](crate::Map::unsent).
     pub(crate) const UNSENT: Self = Self(1 << 2);
     /// The socket did not take all of the last write.
     pub(crate) const BLOCKED: Self = Self(1 << 3);
