@@ -22,8 +22,8 @@ impl<A: 'static> Map<A> {
     /// Closes a channel once what is queued has been sent. Later pushes are refused and input is no longer delivered.
     ///
     /// After the last byte the channel ends its writing side, then reads and drops what still comes for a bounded time
-    /// ([`Limits::linger_time`]) and amount ([`Limits::linger_bytes`]). Without that, closing while input is unread
-    /// would reset the connection, and the peer could lose the last reply.
+    /// and amount (`linger_time` and `linger_bytes` of its [`Limits`](crate::Limits)). Without that, closing while input is
+    /// unread would reset the connection, and the peer could lose the last reply.
     pub fn close_when_done(&mut self, id: ChannelId) {
         let shutting_down = self.phase.shutting_down;
         let Some(entry) = self.live_mut(id) else { return };
