@@ -17,6 +17,12 @@ use asyncore::{
     Result, Wait,
 };
 
+mod capture;
+mod script;
+
+pub use capture::captured;
+pub use script::{Call, Script};
+
 /// Every snippet of the documents is a test: one line a page.
 #[cfg(doctest)]
 mod pages {
@@ -249,6 +255,12 @@ impl Peer {
         if let Self::Tcp(socket) = &self {
             socket2::SockRef::from(socket).set_linger(Some(Duration::ZERO)).expect("an option");
         }
+    }
+
+    /// Sends one urgent (out-of-band) byte, which only TCP has.
+    pub fn send_urgent(&self, byte: u8) {
+        let Self::Tcp(socket) = self else { panic!("only TCP has urgent data") };
+        assert_eq!(socket2::SockRef::from(socket).send_out_of_band(&[byte]).expect("a send"), 1);
     }
 
     /// Does not block from now on.

@@ -13,6 +13,8 @@ mod hazards;
 mod mixed;
 mod scripted;
 mod test_asynchat;
+mod test_asyncore;
+mod test_asyncore_api;
 mod tidy;
 mod timers;
 mod transcripts;
