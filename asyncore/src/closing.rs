@@ -25,7 +25,7 @@ impl<A: 'static> Map<A> {
     /// and amount (`linger_time` and `linger_bytes` of its [`Limits`](crate::Limits)). Without that, closing while input is
     /// unread would reset the connection, and the peer could lose the last reply.
     pub fn close_when_done(&mut self, id: ChannelId) {
-        let shutting_down = self.phase.shutting_down;
+        let shutting_down = self.is_shutting_down();
         let Some(entry) = self.live_mut(id) else { return };
         let dispatcher = &mut entry.dispatcher;
         match dispatcher.state {
@@ -90,11 +90,13 @@ impl<A: 'static> Map<A> {
     ///
     /// Called again, only the deadline changes, and only to an earlier one.
     pub fn shutdown(&mut self, deadline: Duration) {
-        self.deadlines.set(self.clock.now() + deadline, Due::ShutDown);
-        if self.phase.shutting_down {
+        let key = self.deadlines.set(self.time(), deadline, Due::ShutDown);
+        if let Some(earlier) = self.phase.shutdown {
+            self.deadlines.cancel(key.max(earlier));
+            self.phase.shutdown = Some(key.min(earlier));
             return;
         }
-        self.phase.shutting_down = true;
+        self.phase.shutdown = Some(key);
         tracing::info!(channels = self.channels, ?deadline, "shutting down");
         for id in self.ids() {
             let Some(entry) = self.live_mut(id) else { continue };
@@ -107,10 +109,17 @@ impl<A: 'static> Map<A> {
         }
     }
 
-    /// Whether [`shutdown`](Self::shutdown) was called.
+    /// Whether [`shutdown`](Self::shutdown) was called, and the run has not ended since.
     #[must_use]
     pub const fn is_shutting_down(&self) -> bool {
-        self.phase.shutting_down
+        self.phase.shutdown.is_some()
+    }
+
+    /// The run has ended: a map that is run again is not shut down any more.
+    pub(crate) fn end_shutdown(&mut self) {
+        if let Some(key) = self.phase.shutdown.take() {
+            self.deadlines.cancel(key);
+        }
     }
 
     /// Closes a channel: its queue is dropped, its `handle_close` is due. Does nothing when it is closed already.
@@ -214,26 +223,17 @@ impl<A: 'static> Map<A> {
 
     /// A lingering channel waits so long for its peer's end.
     fn set_linger_deadline(&mut self, id: ChannelId) {
-        let now = self.time();
-        let Some(Entry { dispatcher, .. }) = Self::entry_in(&mut self.slots, id) else { return };
-        let wait = dispatcher.limits.as_ref().unwrap_or(&self.limits).linger_time;
-        let key = self.deadlines.set(now + wait, Due::Linger(id));
-        if let Some(old) = dispatcher.rare().deadline.replace(key) {
-            self.deadlines.cancel(old);
+        if let Some(wait) = self.limits(id).map(|limits| limits.linger_time) {
+            self.set_deadline(id, wait, Due::Linger(id));
         }
     }
 
     /// A draining channel must show within the drain time that its output moves.
     pub(crate) fn set_drain_deadline(&mut self, id: ChannelId) {
-        let now = self.time();
-        let Some(Entry { dispatcher, .. }) = Self::entry_in(&mut self.slots, id) else { return };
-        let wait = dispatcher.limits.as_ref().unwrap_or(&self.limits).drain_time;
-        let key = self.deadlines.set(now + wait, Due::Drain(id));
-        let sent = dispatcher.bytes_out;
-        let rare = dispatcher.rare();
-        rare.drained_at = sent;
-        if let Some(old) = rare.deadline.replace(key) {
-            self.deadlines.cancel(old);
+        let Some(wait) = self.limits(id).map(|limits| limits.drain_time) else { return };
+        self.set_deadline(id, wait, Due::Drain(id));
+        if let Some(Entry { dispatcher, .. }) = self.live_mut(id) {
+            dispatcher.rare().drained_at = dispatcher.bytes_out;
         }
     }
 

@@ -1,7 +1,7 @@
 //! What is due at a time: the deadlines of a map, soonest first.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::ChannelId;
 
@@ -38,7 +38,9 @@ pub(crate) struct Deadlines {
 }
 
 impl Deadlines {
-    pub(crate) fn set(&mut self, at: Instant, due: Due) -> DeadlineKey {
+    /// Sets a deadline `after` a time; one that the clock cannot tell is put off by a century.
+    pub(crate) fn set(&mut self, now: Instant, after: Duration, due: Due) -> DeadlineKey {
+        let at = now.checked_add(after).or_else(|| now.checked_add(CENTURY)).unwrap_or(now);
         self.set += 1;
         let key = DeadlineKey { at, number: self.set };
         self.waiting.insert(key, due);
@@ -67,10 +69,12 @@ impl Deadlines {
     }
 }
 
+/// As good as never.
+const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
 #[cfg(test)]
 mod tests {
     use std::num::NonZeroU32;
-    use std::time::Duration;
 
     use super::*;
 
@@ -80,14 +84,14 @@ mod tests {
         let id = |slot| ChannelId::new(slot, NonZeroU32::MIN);
         let at = |seconds| start + Duration::from_secs(seconds);
         let mut deadlines = Deadlines::default();
-        deadlines.set(at(2), Due::Linger(id(2)));
-        let cancelled = deadlines.set(at(1), Due::Linger(id(9)));
-        deadlines.set(at(1), Due::Linger(id(1)));
-        deadlines.set(at(1), Due::Accept(id(1)));
+        deadlines.set(start, Duration::from_secs(2), Due::Linger(id(2)));
+        let cancelled = deadlines.set(start, Duration::from_secs(1), Due::Linger(id(9)));
+        deadlines.set(start, Duration::from_secs(1), Due::Linger(id(1)));
+        deadlines.set(start, Duration::from_secs(1), Due::Accept(id(1)));
         assert!(deadlines.cancel(cancelled) && !deadlines.cancel(cancelled));
         assert_eq!(deadlines.next(), Some(at(1)));
         let mark = deadlines.mark();
-        deadlines.set(start, Due::ShutDown);
+        deadlines.set(start, Duration::ZERO, Due::ShutDown);
         assert_eq!(deadlines.take_due(start, mark), None, "set after the mark");
         let mark = deadlines.mark();
         assert_eq!(deadlines.take_due(start, mark).map(|(_, due)| due), Some(Due::ShutDown));

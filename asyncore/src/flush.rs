@@ -93,7 +93,7 @@ impl<A: 'static> Map<A> {
             Err(error) if is_short_of_memory(&error) => {
                 tracing::debug!(%id, %error, "write put off");
                 flags.set(Flags::PUT_OFF);
-                self.deadlines.set(self.now + RETRY_TIME, Due::Retry(id));
+                self.deadlines.set(self.now, RETRY_TIME, Due::Retry(id));
                 return Ok(());
             }
             Err(error) => return self.lost(id, error).map_err(Fault::Error),
@@ -152,7 +152,7 @@ impl<A: 'static> Map<A> {
                 }
                 Err(error) if is_short_of_memory(&error) => {
                     flags.set(Flags::PUT_OFF);
-                    self.deadlines.set(self.now + RETRY_TIME, Due::Retry(id));
+                    self.deadlines.set(self.now, RETRY_TIME, Due::Retry(id));
                     return Ok(());
                 }
                 sent => {

@@ -305,12 +305,7 @@ impl<A: 'static> Map<A> {
         }
         self.touch(id);
         if for_a_time {
-            let key = self.deadlines.set(self.now + ACCEPT_PAUSE, Due::Accept(id));
-            if let Some(entry) = self.live_mut(id)
-                && let Some(old) = entry.dispatcher.rare().deadline.replace(key)
-            {
-                self.deadlines.cancel(old);
-            }
+            self.set_deadline(id, ACCEPT_PAUSE, Due::Accept(id));
         }
     }
 

@@ -6,11 +6,11 @@ use std::num::NonZeroU32;
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::buffer::BufferPool;
 use crate::clock::Clock;
-use crate::deadline::Deadlines;
+use crate::deadline::{DeadlineKey, Deadlines, Due};
 use crate::entry::{Entry, Flags, Slot};
 use crate::id::MAX_SLOTS;
 use crate::interest::{Interest, Pauses};
@@ -110,7 +110,8 @@ pub(crate) struct Phase {
     /// A handler is lent to [`Map::with`]. Its channel could be neither served nor reaped in a turn.
     pub(crate) lends: bool,
     pub(crate) stopping: bool,
-    pub(crate) shutting_down: bool,
+    /// The deadline of a shutdown that is under way.
+    pub(crate) shutdown: Option<DeadlineKey>,
     /// When the last "out of descriptors" was logged.
     pub(crate) starved_logged: Option<Instant>,
 }
@@ -216,7 +217,7 @@ impl<A: 'static> Map<A> {
         let place = &mut self.slots[slot as usize];
         let id = ChannelId::new(slot, place.generation);
         let mut flags = Flags::default();
-        let mut due = self.phase.shutting_down;
+        let mut due = self.phase.shutdown.is_some();
         if due {
             flags.set(Flags::SHUTDOWN_DUE);
         }
@@ -526,6 +527,16 @@ impl<A: 'static> Map<A> {
     /// The time, for a deadline: that of this turn, or between turns the clock's.
     pub(crate) fn time(&self) -> Instant {
         if self.phase.in_turn { self.now } else { self.clock.now() }
+    }
+
+    /// Sets the one deadline of a channel that closes, or of a listener that pauses.
+    pub(crate) fn set_deadline(&mut self, id: ChannelId, after: Duration, due: Due) {
+        let now = self.time();
+        let Some(entry) = Self::entry_in(&mut self.slots, id) else { return };
+        let key = self.deadlines.set(now, after, due);
+        if let Some(old) = entry.dispatcher.rare().deadline.replace(key) {
+            self.deadlines.cancel(old);
+        }
     }
 
     pub(crate) fn cancel_deadline(&mut self, dispatcher: &mut Dispatcher) {

@@ -44,8 +44,7 @@ impl<A: 'static> Map<A> {
     /// ```
     pub fn set_timer(&mut self, id: ChannelId, after: Duration) -> Option<TimerId> {
         self.live(id)?;
-        let at = self.time().checked_add(after)?;
-        Some(TimerId(self.deadlines.set(at, Due::Timer(id))))
+        Some(TimerId(self.deadlines.set(self.time(), after, Due::Timer(id))))
     }
 
     /// Cancels a timer: whether it was still waiting.

@@ -17,6 +17,9 @@ impl<A: 'static> Map<A> {
         while self.has_work() && !self.phase.stopping {
             self.turn(app, None)?;
         }
+        if !self.has_work() {
+            self.end_shutdown();
+        }
         self.phase.stopping = false;
         Ok(())
     }

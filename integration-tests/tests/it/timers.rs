@@ -99,3 +99,33 @@ fn a_timer_that_sets_itself_at_once_does_not_keep_sockets_from_being_served() {
     assert_eq!(map.get(id).unwrap().bytes_out(), 12);
     assert_eq!(peer.read_bytes(12), b"still there?");
 }
+
+#[test]
+fn a_time_that_the_clock_cannot_tell_is_as_good_as_never() {
+    let mut map: Map<Seen> = map();
+    let mut seen = Seen::default();
+    let (peer, here) = Peer::pair();
+    let id = map.add(here, Timed(vec![])).unwrap();
+    assert!(map.set_timer(id, Duration::MAX).is_some());
+    map.shutdown(Duration::MAX);
+    drop(peer);
+    map.run(&mut seen).unwrap();
+    assert_eq!(seen.fired, [0; 0]);
+}
+
+#[test]
+fn a_map_that_was_shut_down_can_be_run_again() {
+    let mut map: Map<Seen> = map();
+    let mut seen = Seen::default();
+    let (_peer, here) = Peer::pair();
+    map.add(here, Timed(vec![])).unwrap();
+    map.shutdown(Duration::ZERO);
+    assert!(map.is_shutting_down());
+    map.run(&mut seen).unwrap();
+    assert!(!map.is_shutting_down());
+
+    let (_peer, here) = Peer::pair();
+    let id = map.add(here, Timed(vec![20])).unwrap();
+    turn_until(&mut map, &mut seen, "the timer", |_, seen| seen.fired == [0]);
+    assert!(map.is_open(id), "the deadline of the shutdown is gone with it");
+}
