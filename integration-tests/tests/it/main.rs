@@ -10,6 +10,7 @@ mod faults_calls;
 mod faults_handlers;
 mod faults_peers;
 mod hazards;
+mod limits;
 mod mixed;
 mod scripted;
 mod test_asynchat;
