@@ -6,6 +6,7 @@ mod chat_output;
 mod event_loop;
 mod faults;
 mod faults_accept;
+mod faults_callbacks;
 mod faults_calls;
 mod faults_handlers;
 mod faults_peers;
