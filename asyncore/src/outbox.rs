@@ -47,6 +47,9 @@ impl Outbox {
     /// Appends a copy.
     #[inline]
     pub(crate) fn push_copy(&mut self, data: &[u8]) {
+        if self.tail.len() >= TAIL_LIMIT {
+            self.seal_tail();
+        }
         self.bytes += data.len();
         if self.tail.capacity() - self.tail.len() < data.len() {
             self.make_room();
@@ -283,6 +286,10 @@ const LARGEST_POOLED: usize = 64 << 10;
 
 /// Room kept in pooled outboxes: 4 MiB, a thousand channels that answer in one turn with a few KiB each.
 const POOLED: usize = 4 << 20;
+
+/// A tail of so many bytes is full, and the next piece begins another: 64 KiB, one full write. A vector grows by doubling,
+/// so without this a long queue would hold up to twice its bytes.
+const TAIL_LIMIT: usize = 64 << 10;
 
 /// Sent bytes below this are not worth moving the rest for: 4 KiB, a page.
 const COMPACT_FROM: usize = 4 << 10;
