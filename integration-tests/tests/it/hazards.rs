@@ -1,9 +1,11 @@
 //! Hazards that stay hazards: what the library does not do for a program, shown so that the documents stay true.
 
+use std::cell::Cell;
+use std::rc::Rc;
 use std::time::Duration;
 
 use asyncore::{Channel, Context, Map, Received, Result};
-use integration_tests::{Log, Peer, Recorder, map, turn_until};
+use integration_tests::{Log, Peer, Recorder, map, settle, turn_until};
 
 /// Is told of input and leaves it where it is.
 struct Idler;
@@ -38,6 +40,41 @@ fn a_constant_writable_is_called_in_every_turn() {
     turn_until(&mut map, &mut (), "the first call", |_, ()| log.count("write") == 1);
     map.run_for(&mut (), 10).unwrap();
     assert_eq!(log.count("write"), 11);
+}
+
+/// Reads only while a switch is on that others hold too.
+struct Switched {
+    is_on: Rc<Cell<bool>>,
+    log: Log,
+}
+
+impl Channel for Switched {
+    fn readable(&self) -> bool {
+        self.is_on.get()
+    }
+
+    fn handle_read(&mut self, cx: &mut Context<'_>) -> Result {
+        if let Received::Data(data) = cx.map.recv(cx.id, 100)? {
+            self.log.add(data.escape_ascii());
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn a_predicate_that_changes_on_its_own_is_heard_after_a_touch() {
+    let mut map: Map = map();
+    let log = Log::new();
+    let is_on = Rc::new(Cell::new(false));
+    let (mut peer, here) = Peer::pair();
+    let id = map.add(here, Switched { is_on: Rc::clone(&is_on), log: log.clone() }).unwrap();
+    peer.send(b"x");
+    settle(&mut map, &mut ());
+    is_on.set(true);
+    settle(&mut map, &mut ());
+    assert!(log.lines().is_empty(), "nobody has asked again");
+    map.touch(id);
+    turn_until(&mut map, &mut (), "the read", |_, ()| log.has("x"));
 }
 
 #[test]
