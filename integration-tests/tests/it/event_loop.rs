@@ -1,7 +1,7 @@
 //! The loop: turns, order, adding and removing inside callbacks, and its end.
 
-use asyncore::Map;
-use integration_tests::{Log, Peer, Recorder, map, run_to_the_end, turn_until};
+use asyncore::{Address, Map};
+use integration_tests::{Log, Net, Peer, Recorder, each_net, map, run_to_the_end, turn_until};
 
 #[test]
 fn the_run_ends_when_the_map_is_empty() {
@@ -32,4 +32,25 @@ fn what_a_channel_pushes_reaches_its_peer() {
     run_to_the_end(&mut map, &mut ());
     assert_eq!(log.lines(), ["connect", "read hello", "eof", "close Eof"]);
     assert_eq!(peer.read_rest(), b"");
+}
+
+#[test]
+fn every_address_of_a_name_is_listened_on() {
+    each_net(|net| {
+        if net == Net::Unix {
+            return;
+        }
+        let mut map: Map = map();
+        let log = Log::new();
+        let (address, _) = net.free_address();
+        let Address::Inet(address) = address else { panic!("{address} is no IP address") };
+        let seen = log.clone();
+        // The same address twice stands for a name with two.
+        let listeners = map.listen(&[address, address][..], move |_| Recorder::new(&seen)).unwrap();
+        assert_eq!(listeners.len(), 2);
+        for id in listeners {
+            drop(Peer::connect(&map.get(id).unwrap().local_addr().unwrap().unwrap()));
+        }
+        turn_until(&mut map, &mut (), "both visits", |_, ()| log.count("close") == 2);
+    });
 }
