@@ -36,6 +36,7 @@ impl<A: 'static> Map<A> {
                 if finished && was_open && !self.is_open(id) {
                     self.override_reason(id, reason);
                 }
+                contain("dropping an error", || drop(error));
             }
             Fault::Panic(message) => {
                 tracing::error!(%id, peer = %self.peer_name(id), message, "a callback panicked");

@@ -391,6 +391,11 @@ impl Dispatcher {
         self.outbox.as_ref().map_or(0, |outbox| outbox.bytes())
     }
 
+    /// What limits and marks go by: see [`Outbox::load`].
+    pub(crate) fn load(&self) -> usize {
+        self.outbox.as_ref().map_or(0, |outbox| outbox.load())
+    }
+
     /// Gives this socket, and what it accepts, its own limits instead of the map's.
     pub fn set_limits(&mut self, limits: impl Into<Rc<Limits>>) {
         self.limits = Some(limits.into());

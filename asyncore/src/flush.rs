@@ -51,7 +51,7 @@ impl<A: 'static> Map<A> {
         let filled = catch_unwind(AssertUnwindSafe(|| outbox.fill(most)));
         let made = outbox.bytes() - before;
         self.queued += made;
-        if outbox.bytes() > limits.high_mark {
+        if outbox.load() > limits.high_mark {
             flags.set(Flags::HIGH);
         }
         match filled {
@@ -110,7 +110,7 @@ impl<A: 'static> Map<A> {
         let Some(Entry { dispatcher, flags, .. }) = Self::entry_in(&mut self.slots, id) else { return };
         let limits = dispatcher.limits.as_ref().unwrap_or(&self.limits);
         let outbox = dispatcher.outbox.as_ref();
-        let is_low = outbox.is_none_or(|outbox| outbox.bytes() <= limits.low_mark);
+        let is_low = outbox.is_none_or(|outbox| outbox.load() <= limits.low_mark);
         let drained = is_low && flags.has(Flags::HIGH) && outbox.is_none_or(|outbox| !outbox.has_producer());
         if let Some(outbox) = dispatcher.outbox.take_if(|outbox| outbox.is_empty()) {
             self.outboxes.put(outbox);

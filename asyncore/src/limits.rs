@@ -15,8 +15,8 @@ use std::time::Duration;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
-    /// Most bytes of output that may be queued, [`OUTPUT_LIMIT`] by default. Producers count only what they have
-    /// made so far.
+    /// Most bytes of output that may be queued, [`OUTPUT_LIMIT`] by default. Producers count what they have made so
+    /// far, and 1 KiB each.
     pub output: usize,
     /// What happens to a push that would go over [`output`](Self::output).
     pub on_full: OnFull,

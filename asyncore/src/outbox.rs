@@ -24,6 +24,8 @@ pub(crate) struct Outbox {
     sent: usize,
     /// Invariant: the bytes of all chunks less `sent`.
     bytes: usize,
+    /// Invariant: the producers in the queue.
+    producers: usize,
     /// Up to how many queued bytes a push needs no closer look at limits and marks; 0 until someone has looked.
     pub(crate) easy: usize,
 }
@@ -67,12 +69,13 @@ impl Outbox {
     pub(crate) fn push_producer(&mut self, producer: Box<dyn Producer>) {
         self.seal_tail();
         self.queue.push_back(Chunk::Producer(producer));
+        self.producers += 1;
     }
 
     /// Whether so many bytes more need no look at limits and marks.
     #[inline]
     pub(crate) const fn takes_easily(&self, length: usize) -> bool {
-        self.bytes + length <= self.easy
+        self.load() + length <= self.easy
     }
 
     /// Bytes queued; what producers have not made yet is not among them.
@@ -86,8 +89,14 @@ impl Outbox {
         self.bytes == 0 && self.queue.is_empty()
     }
 
-    pub(crate) fn has_producer(&self) -> bool {
-        self.queue.iter().any(|chunk| matches!(chunk, Chunk::Producer(_)))
+    pub(crate) const fn has_producer(&self) -> bool {
+        self.producers > 0
+    }
+
+    /// What limits and marks go by: the bytes, and something for each producer, so that a peer cannot have them queued
+    /// without end.
+    pub(crate) const fn load(&self) -> usize {
+        self.bytes + self.producers * PRODUCER_LOAD
     }
 
     /// Asks the producer that stands first, until `most` bytes stand before the next one.
@@ -107,6 +116,7 @@ impl Outbox {
                 Chunk::Producer(producer) => {
                     match producer.more(most - made)? {
                         None => {
+                            self.producers -= 1;
                             self.queue.remove(at);
                         }
                         Some(piece) if piece.is_empty() => {
@@ -134,8 +144,7 @@ impl Outbox {
             Chunk::Kept(data) => Some(&data[..]),
             Chunk::Producer(_) => None,
         });
-        let blocked = self.queue.iter().any(|chunk| matches!(chunk, Chunk::Producer(_)));
-        let tail = (!blocked).then_some(&self.tail[..]);
+        let tail = (!self.has_producer()).then_some(&self.tail[..]);
         for chunk in chunks.chain(tail) {
             let rest = &chunk[skip..];
             skip = 0;
@@ -219,6 +228,7 @@ impl Outbox {
         }
         self.tail.clear();
         self.sent = 0;
+        self.producers = 0;
         self.easy = 0;
         std::mem::take(&mut self.bytes)
     }
@@ -280,6 +290,9 @@ impl OutboxPool {
         }
     }
 }
+
+/// What a producer counts towards limits and marks: 1 KiB, about what a small one holds.
+pub(crate) const PRODUCER_LOAD: usize = 1 << 10;
 
 /// An outbox with more room is not pooled: 64 KiB, one full write.
 const LARGEST_POOLED: usize = 64 << 10;

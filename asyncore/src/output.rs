@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use crate::entry::{Entry, Flags};
-use crate::outbox::Outbox;
+use crate::outbox::{Outbox, PRODUCER_LOAD};
 use crate::socket::{Moved, is_short_of_memory};
 use crate::{
     ChannelId, CloseReason, KEEP_FROM, Kind, Map, OnFull, Producer, PushData, Pushed, Result, State,
@@ -34,7 +34,7 @@ impl<A: 'static> Map<A> {
     /// [`push`](Self::push), where limits, marks and lists are to be looked after.
     #[inline(never)]
     fn push_carefully(&mut self, id: ChannelId, length: usize, data: impl PushData) -> Pushed {
-        self.queue(id, length, |outbox, kind| match kind {
+        self.queue(id, length, length, |outbox, kind| match kind {
             Kind::Stream => data.push_onto(outbox),
             Kind::Datagram => outbox.push_kept(data.into_kept()),
         })
@@ -42,7 +42,7 @@ impl<A: 'static> Map<A> {
 
     /// Queues a producer: what it makes goes out after what was pushed before and before what is pushed later.
     pub fn push_with_producer(&mut self, id: ChannelId, producer: impl Producer + 'static) -> Pushed {
-        self.queue(id, 0, |outbox, _| outbox.push_producer(Box::new(producer)))
+        self.queue(id, 0, PRODUCER_LOAD, |outbox, _| outbox.push_producer(Box::new(producer)))
     }
 
     /// Queues the same bytes for many channels: how many took them.
@@ -108,7 +108,13 @@ impl<A: 'static> Map<A> {
     }
 
     /// Checks state and limits, queues, and says what became of it.
-    fn queue(&mut self, id: ChannelId, length: usize, put: impl FnOnce(&mut Outbox, Kind)) -> Pushed {
+    fn queue(
+        &mut self,
+        id: ChannelId,
+        length: usize,
+        load: usize,
+        put: impl FnOnce(&mut Outbox, Kind),
+    ) -> Pushed {
         let Some(Entry { dispatcher, .. }) = Self::entry_in(&mut self.slots, id) else { return Pushed::Gone };
         match dispatcher.state {
             State::Open | State::PeerClosed => {}
@@ -118,8 +124,8 @@ impl<A: 'static> Map<A> {
         }
         let limits = dispatcher.limits.as_ref().unwrap_or(&self.limits);
         let (limit, high_mark) = (limits.output, limits.high_mark);
-        let queued = dispatcher.queued();
-        if queued.saturating_add(length) > limit {
+        let queued = dispatcher.load();
+        if queued.saturating_add(load) > limit {
             if limits.on_full == OnFull::Close {
                 tracing::warn!(%id, peer = %dispatcher.peer(), queued, length, limit, "output limit reached");
                 self.close_as(id, CloseReason::OutputFull);
@@ -145,7 +151,7 @@ impl<A: 'static> Map<A> {
     /// After output was queued: whether it is high now, and whether the next push may go the short way.
     fn queued_output(&mut self, id: ChannelId, high_mark: usize) {
         let Some(Entry { dispatcher, flags, .. }) = Self::entry_in(&mut self.slots, id) else { return };
-        if dispatcher.queued() > high_mark {
+        if dispatcher.load() > high_mark {
             flags.set(Flags::HIGH);
             if flags.has(Flags::COUPLED) {
                 self.pause_for_output(id);

@@ -4,8 +4,12 @@ use std::io::Read;
 use std::time::{Duration, Instant};
 
 use asynchat::{AC_IN_BUFFER_SIZE, MESSAGE_LIMIT};
-use asyncore::{ChannelId, Dispatcher, Limits, Map, OnFull, Options, Pushed, SPARE_DESCRIPTORS, State};
-use integration_tests::{DEADLINE, Log, Net, Peer, Recorder, map, options, settle, turn_until};
+use asyncore::{
+    ChannelId, Dispatcher, Limits, Map, OUTPUT_LIMIT, OnFull, Options, Pushed, SPARE_DESCRIPTORS, State,
+};
+use integration_tests::{
+    DEADLINE, Log, Net, Peer, Recorder, map, options, run_to_the_end, settle, turn_until,
+};
 
 use crate::faults::{Client, Server, assert_quiet};
 
@@ -243,4 +247,24 @@ fn an_idle_conversation_costs_less_than_a_kibibyte() {
     let after = watcher.stats();
     let growth = after["resident"].saturating_sub(before["resident"]);
     assert!(growth <= (MANY as u64) << 10, "{growth} bytes for {MANY}");
+}
+
+#[test]
+fn producers_count_towards_the_output_limit() {
+    let mut map: Map = map();
+    let mut limits = Limits::default();
+    limits.on_full = OnFull::Refuse;
+    let (mut peer, here) = Peer::pair();
+    let id = map.add(here, Recorder::new(&Log::new())).unwrap();
+    map.set_limits(id, limits);
+    let answers = || asynchat::BytesProducer::new("x");
+    let taken = (0..2000).take_while(|_| map.push_with_producer(id, answers()).is_queued()).count();
+    assert_eq!(taken, OUTPUT_LIMIT / 1024, "1 KiB each");
+    map.close_when_done(id);
+    turn_until(&mut map, &mut (), "all to be sent", |map, ()| {
+        map.get(id).is_none_or(|sent| sent.state() == State::Lingering)
+    });
+    assert_eq!(peer.read_rest().len(), taken, "none that was taken is lost");
+    drop(peer);
+    run_to_the_end(&mut map, &mut ());
 }
