@@ -34,7 +34,9 @@ pub struct Limits {
     pub linger_time: Duration,
     /// How many bytes of late input such a channel reads and drops. [`LINGER_BYTES`] by default.
     pub linger_bytes: usize,
-    /// How long the output of such a channel may stand still before it is given up. [`DRAIN_TIME`] by default.
+    /// How long the output of such a channel may stand still before it is given up. [`DRAIN_TIME`] by default. It moves
+    /// when the socket takes more, which needs a part of the system's buffer to be free: a peer that reads, but less
+    /// than about a megabyte in this time, may be given up all the same.
     pub drain_time: Duration,
     /// Whether accepted and connecting TCP sockets send small writes at once (`TCP_NODELAY`). True by default:
     /// the loop gathers a turn's output in one write already, and Nagle's wait would only add to it.

@@ -201,6 +201,8 @@ impl<A: 'static> Map<A> {
 
     /// Adds a channel whose handler is boxed already, such as one that [`remove`](Self::remove) gave back.
     ///
+    /// It is a new channel with a new id: an open one hears `handle_connect` again.
+    ///
     /// # Errors
     ///
     /// If the map has no slot left.

@@ -100,10 +100,11 @@ impl<A: 'static> Map<A> {
                 if dispatcher.outbox.is_some() {
                     self.make_unsent(id);
                 }
-                self.call(app, id, |handler, cx| handler.handle_connect(cx));
+                // Before the callback, so that what is pushed there is refused as promised.
                 if finish {
                     self.close_when_done(id);
                 }
+                self.call(app, id, |handler, cx| handler.handle_connect(cx));
             }
             Some(Err(error)) => {
                 let reason = CloseReason::from_connect(&error);

@@ -3,6 +3,7 @@
 mod chat;
 mod chat_ends;
 mod chat_output;
+mod connecting;
 mod event_loop;
 mod faults;
 mod faults_accept;
