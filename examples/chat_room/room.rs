@@ -67,6 +67,7 @@ pub(crate) fn serve(map: &mut Map<Room>, at: SocketAddr) -> Result<Vec<ChannelId
     let listeners = map.listen(at, member)?;
     let mut limits = Limits::default();
     limits.output = OUTPUT_LIMIT;
+    limits.read_budget = READ_BUDGET;
     for id in &listeners {
         map.set_limits(*id, limits.clone());
     }
@@ -202,11 +203,15 @@ const HELP: &str = "\
 /// Longest line, without its end: 1 KiB, twice that of IRC.
 const LINE_LIMIT: usize = 1 << 10;
 
-/// Most bytes queued for one member before it is dropped: 96 KiB, as of Ergo, an IRC server.
-const OUTPUT_LIMIT: usize = 96 << 10;
+/// Most bytes queued for one member before it is dropped: 512 KiB; Ergo, an IRC server, allows 96 KiB.
+const OUTPUT_LIMIT: usize = 512 << 10;
+
+/// Most bytes that one member may say in a turn: 4 KiB. What is said goes out at the end of the turn, so that somebody
+/// who pours in lines must not fill the others' queues within one.
+const READ_BUDGET: usize = 4 << 10;
 
 /// Longest name, in letters: 20.
 const NAME_LIMIT: usize = 20;
 
-/// Most names that `/who` lists: 200, far below the output limit.
+/// Most names that `/who` lists: 200, a screenful.
 const WHO_LIMIT: usize = 200;
