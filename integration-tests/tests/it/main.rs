@@ -15,6 +15,8 @@ mod hazards;
 mod limits;
 mod mixed;
 mod scripted;
+mod sequences;
+mod sequences_data;
 mod test_asynchat;
 mod test_asyncore;
 mod test_asyncore_api;
