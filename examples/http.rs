@@ -10,7 +10,7 @@ mod response;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use asyncore::{Channel, ChannelId, Context, Map, Received, Result};
+use asyncore::{Channel, ChannelId, Context, Dispatcher, Map, Received, Result, TimerId};
 
 pub use request::Request;
 pub use response::{Response, Status};
@@ -24,6 +24,9 @@ pub const HEAD_LIMIT: usize = 8 << 10;
 /// Most bytes of a request's body, which is passed over: 64 KiB. It is of no use here, but a small one need not cost the
 /// connection.
 pub const BODY_LIMIT: u64 = 64 << 10;
+
+/// How long a connection may stay idle: 30 s. Browsers connect again by themselves.
+pub const IDLE_TIME: Duration = Duration::from_secs(30);
 
 /// Listens for browsers, and answers what they ask with `respond`: the listeners.
 ///
@@ -46,13 +49,23 @@ pub struct HttpServer<A: 'static> {
     searched: usize,
     /// Bytes of a request's body that are still to be passed over.
     body: u64,
+    idle_time: Duration,
+    /// What had been sent when the idle timer last went off.
+    sent: u64,
 }
 
 impl<A: 'static> HttpServer<A> {
     /// A connection whose requests `respond` answers.
     #[must_use]
     pub const fn new(respond: Respond<A>) -> Self {
-        Self { respond, local: None, input: Vec::new(), searched: 0, body: 0 }
+        Self { respond, local: None, input: Vec::new(), searched: 0, body: 0, idle_time: IDLE_TIME, sent: 0 }
+    }
+
+    /// Closes a connection that was sent nothing for so long, or up to twice that; [`IDLE_TIME`] by default.
+    #[must_use]
+    pub const fn idle_time(mut self, time: Duration) -> Self {
+        self.idle_time = time;
+        self
     }
 
     /// Answers every request that is complete, for as long as the peer takes the answers.
@@ -116,10 +129,10 @@ impl<A: 'static> HttpServer<A> {
 
 impl<A: 'static> Channel<A> for HttpServer<A> {
     fn handle_connect(&mut self, cx: &mut Context<'_, A>) -> Result {
-        let Some(connection) = cx.map.get(cx.id) else { return Ok(()) };
-        self.local = connection.local_addr()?.and_then(|address| address.ip());
-        // A browser that went to sleep without a word is found out in the end.
-        connection.set_keepalive(true, Some(KEEPALIVE_TIME))?;
+        let local = cx.map.get(cx.id).map(Dispatcher::local_addr).transpose()?.flatten();
+        self.local = local.and_then(|address| address.ip());
+        cx.map.pause_when_high(cx.id, true);
+        cx.map.set_timer(cx.id, self.idle_time);
         Ok(())
     }
 
@@ -135,13 +148,19 @@ impl<A: 'static> Channel<A> for HttpServer<A> {
         Ok(())
     }
 
-    fn handle_drained(&mut self, cx: &mut Context<'_, A>) -> Result {
-        cx.map.resume_reading(cx.id);
+    fn handle_timer(&mut self, cx: &mut Context<'_, A>, _timer: TimerId) -> Result {
+        // What a peer sends does not count: else one byte a minute would keep it for ever.
+        let sent = cx.map.get(cx.id).map_or(0, Dispatcher::bytes_out);
+        if sent == std::mem::replace(&mut self.sent, sent) {
+            cx.map.close_when_done(cx.id);
+        } else {
+            cx.map.set_timer(cx.id, self.idle_time);
+        }
         Ok(())
     }
 }
 
-/// Queues an answer; closes behind it, or waits while the peer has much to take.
+/// Queues an answer, and closes behind it if it is the last.
 fn send<A: 'static>(cx: &mut Context<'_, A>, response: &Response, with_body: bool, keeps_alive: bool) {
     cx.map.push(cx.id, response.head(keeps_alive));
     if with_body {
@@ -150,13 +169,6 @@ fn send<A: 'static>(cx: &mut Context<'_, A>, response: &Response, with_body: boo
     if !keeps_alive {
         cx.map.close_when_done(cx.id);
     }
-    let queued = cx.map.get(cx.id).map_or(0, asyncore::Dispatcher::queued);
-    if cx.map.limits(cx.id).is_some_and(|limits| queued > limits.high_mark) {
-        cx.map.pause_reading(cx.id);
-    }
 }
 
 const END_OF_HEAD: &[u8] = b"\r\n\r\n";
-
-/// After how much silence the system asks whether a peer is still there: 60 s.
-const KEEPALIVE_TIME: Duration = Duration::from_secs(60);

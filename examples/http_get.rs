@@ -41,7 +41,7 @@ struct Arguments {
     max_bytes: u64,
     /// Most seconds to wait for all of it.
     #[arg(long, value_name = "SECONDS", default_value_t = 300)]
-    max_time: u64,
+    max_time: u32,
     /// Follow up to five redirects, though never to another scheme or from a public address to a private one.
     #[arg(long)]
     follow: bool,
@@ -53,7 +53,7 @@ fn main() -> ExitCode {
     let Arguments { url, max_bytes, max_time, follow, common } = Arguments::parse();
     common.log();
     let redirects = if follow { REDIRECT_LIMIT } else { 0 };
-    let mut client = Client::new(io::stdout(), max_bytes, Duration::from_secs(max_time));
+    let mut client = Client::new(io::stdout(), max_bytes, Duration::from_secs(max_time.into()));
     match client.get(url, redirects) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {

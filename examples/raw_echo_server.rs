@@ -24,6 +24,12 @@ struct Echo {
 }
 
 impl Channel for Echo {
+    fn handle_connect(&mut self, cx: &mut Context<'_>) -> Result {
+        // Who does not take the answers is not asked for more.
+        cx.map.pause_when_high(cx.id, true);
+        Ok(())
+    }
+
     fn handle_read(&mut self, cx: &mut Context<'_>) -> Result {
         let Received::Data(data) = cx.map.recv(cx.id, READ_SIZE)? else { return Ok(()) };
         for piece in data.split_inclusive(|byte| *byte == b'\n') {

@@ -26,7 +26,7 @@ impl<W: Write + 'static> Client<W> {
 
     /// Gets `url`, following at most so many redirects.
     pub(crate) fn get(&mut self, mut url: Url, redirects: u32) -> Result<(), Failure> {
-        let deadline = Instant::now().checked_add(self.time);
+        let deadline = Instant::now() + self.time;
         // Whoever runs the program may ask anybody; a server may not send it closer to home.
         let mut nearest = Scope::Loopback;
         let mut left = redirects;
@@ -50,12 +50,7 @@ impl<W: Write + 'static> Client<W> {
     }
 
     /// Asks the first address of the host that can be reached, none of them nearer than `nearest`.
-    fn ask(
-        &mut self,
-        url: &Url,
-        nearest: Scope,
-        deadline: Option<Instant>,
-    ) -> Result<(Head, SocketAddr), Failure> {
+    fn ask(&mut self, url: &Url, nearest: Scope, deadline: Instant) -> Result<(Head, SocketAddr), Failure> {
         let addresses =
             (&*url.host, url.port).to_socket_addrs().map_err(|error| Failure::Connect(error.to_string()))?;
         let mut failure = Failure::Connect(format!("{} has no address", url.host));
@@ -75,17 +70,13 @@ impl<W: Write + 'static> Client<W> {
     }
 
     /// Asks one address.
-    fn exchange(&mut self, url: &Url, at: SocketAddr, deadline: Option<Instant>) -> Result<Head, Failure> {
+    fn exchange(&mut self, url: &Url, at: SocketAddr, deadline: Instant) -> Result<Head, Failure> {
         let broken = |error: asyncore::Error| Failure::Connect(error.to_string());
         let mut map = Map::new().map_err(broken)?;
-        map.connect(at, AsyncChat::new(Fetch::new(url)).terminator(b"\r\n\r\n")).map_err(broken)?;
-        while !map.is_empty() {
-            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-            if left.is_some_and(|left| left.is_zero()) {
-                return Err(Failure::TooSlow);
-            }
-            map.poll(&mut self.exchange, left).map_err(broken)?;
-        }
+        let chat = AsyncChat::new(Fetch::new(url)).terminator(b"\r\n\r\n");
+        let id = map.connect(at, chat).map_err(broken)?;
+        map.set_timer(id, deadline.saturating_duration_since(Instant::now()));
+        map.run(&mut self.exchange).map_err(broken)?;
         self.exchange.outcome.take().unwrap_or(Err(Failure::Truncated))
     }
 }

@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use asynchat::{Chat, Collected, Conversation, Terminator};
-use asyncore::{CloseReason, Error, Result};
+use asyncore::{CloseReason, Error, Result, TimerId};
 
 use super::chunks::{Chunks, Part};
 use super::head::{BodyEnd, Head};
@@ -153,6 +153,10 @@ impl<W: Write + 'static> Chat<Exchange<W>> for Fetch {
             _ => return Err(Failure::Truncated.into()),
         }
         Ok(())
+    }
+
+    fn handle_timer(&mut self, _cx: &mut Conversation<'_, Exchange<W>>, _timer: TimerId) -> Result {
+        Err(Failure::TooSlow.into())
     }
 
     fn handle_error(&mut self, cx: &mut Conversation<'_, Exchange<W>>, error: &Error) {
