@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::callback::Fault;
 use crate::deadline::Due;
 use crate::entry::{Entry, Flags};
+use crate::input::is_refused;
 use crate::outbox::Filled;
 use crate::panics::describe;
 use crate::socket::{Moved, is_short_of_memory};
@@ -161,7 +162,7 @@ impl<A: 'static> Map<A> {
                     match sent {
                         Ok(_) => dispatcher.bytes_out += length as u64,
                         // An earlier datagram came back; that says nothing of this peer's future (RFC 1122 section 4.1.3.3).
-                        Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
+                        Err(error) if is_refused(&error) => {
                             tracing::debug!(%id, %error, "datagram not delivered");
                         }
                         Err(error) => return Err(Fault::Error(error.into())),

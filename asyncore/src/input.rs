@@ -7,7 +7,7 @@ use crate::deadline::Due;
 use crate::entry::Flags;
 use crate::interest::Pauses;
 use crate::socket::{AcceptError, Moved};
-use crate::{Address, ChannelId, Dispatcher, Map, ReadBuffer, Result, State};
+use crate::{Address, ChannelId, Dispatcher, Kind, Map, ReadBuffer, Result, State};
 
 /// What [`Map::recv`] found.
 #[derive(Debug)]
@@ -32,14 +32,19 @@ impl<A: 'static> Map<A> {
     /// If the system refuses the read for another reason than a lost connection.
     pub fn recv(&mut self, id: ChannelId, most: usize) -> Result<Received> {
         let mine = self.serving.id == Some(id);
+        let Some(entry) = Self::entry_in(&mut self.slots, id) else { return Ok(Received::End) };
+        let dispatcher = &mut entry.dispatcher;
+        let is_stream = dispatcher.socket.kind == Kind::Stream;
         let most = if mine {
             self.serving.received = true;
-            most.min(self.serving.bytes)
+            match self.serving.bytes {
+                // What a smaller room cuts off a datagram is lost.
+                left if is_stream || left == 0 => most.min(left),
+                _ => most,
+            }
         } else {
             most
         };
-        let Some(entry) = Self::entry_in(&mut self.slots, id) else { return Ok(Received::End) };
-        let dispatcher = &mut entry.dispatcher;
         match dispatcher.state {
             State::Open | State::Finishing | State::WriteClosed if !entry.flags.has(Flags::EOF_SEEN) => {}
             State::Created | State::Connecting | State::Listening => return Ok(Received::WouldBlock),
@@ -50,21 +55,22 @@ impl<A: 'static> Map<A> {
         }
         let mut buffer = BufferPool::lend(&self.buffers);
         match dispatcher.socket.recv(buffer.room(most)) {
-            Ok(Moved::Bytes(0)) if dispatcher.socket.kind == crate::Kind::Stream => {
+            Ok(Moved::Bytes(0)) if is_stream => {
                 self.end_of_file(id);
                 Ok(Received::End)
             }
             Ok(Moved::Bytes(received)) => {
                 dispatcher.bytes_in += received as u64;
                 if mine {
-                    self.serving.bytes -= received;
+                    let cost = if is_stream { received } else { received.max(SMALLEST_DATAGRAM) };
+                    self.serving.bytes = self.serving.bytes.saturating_sub(cost);
                 }
                 buffer.fill(received);
                 Ok(Received::Data(buffer))
             }
             Ok(Moved::WouldBlock) => Ok(Received::WouldBlock),
             // An earlier datagram came back; that says nothing of what its peer still sends.
-            Err(error) if dispatcher.socket.kind == crate::Kind::Datagram && is_refused(&error) => {
+            Err(error) if !is_stream && is_refused(&error) => {
                 tracing::debug!(%id, %error, "datagram not delivered");
                 Ok(Received::WouldBlock)
             }
@@ -78,7 +84,8 @@ impl<A: 'static> Map<A> {
     ///
     /// # Errors
     ///
-    /// If the system refuses the read; on a connected socket also when an earlier datagram came back undelivered.
+    /// If it is not a datagram channel, or the system refuses the read; on a connected socket also when an earlier
+    /// datagram came back undelivered.
     pub fn recv_from(&mut self, id: ChannelId, most: usize) -> Result<Option<(ReadBuffer, Option<Address>)>> {
         let mine = self.serving.id == Some(id);
         if mine {
@@ -88,6 +95,9 @@ impl<A: 'static> Map<A> {
             }
         }
         let Some(entry) = Self::entry_in(&mut self.slots, id) else { return Ok(None) };
+        if entry.dispatcher.socket.kind != Kind::Datagram {
+            return Err(NO_DATAGRAMS.into());
+        }
         if entry.dispatcher.state != State::Open {
             return Ok(None);
         }
@@ -324,9 +334,13 @@ impl<A: 'static> Map<A> {
     }
 }
 
-fn is_refused(error: &std::io::Error) -> bool {
+/// Whether an earlier datagram came back: nobody listens where it went.
+pub(crate) fn is_refused(error: &std::io::Error) -> bool {
     error.kind() == std::io::ErrorKind::ConnectionRefused
 }
+
+/// Why a stream is not read or written by the datagram.
+pub(crate) const NO_DATAGRAMS: &str = "this is not a datagram channel";
 
 /// How long a listener pauses when descriptors or memory run out: 100 ms, HAProxy's choice; ten failed accepts a
 /// second cost nothing, and nobody waits long.

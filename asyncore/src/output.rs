@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use crate::entry::{Entry, Flags};
+use crate::input::{NO_DATAGRAMS, is_refused};
 use crate::outbox::{Outbox, PRODUCER_LOAD};
 use crate::socket::{Moved, is_short_of_memory};
 use crate::{
@@ -74,6 +75,8 @@ impl<A: 'static> Map<A> {
         match entry.dispatcher.send(data) {
             Ok(sent) => Ok(sent),
             Err(error) if is_short_of_memory(&error) => Ok(0),
+            // An earlier datagram came back; that says nothing of this one.
+            Err(error) if entry.dispatcher.socket.kind == Kind::Datagram && is_refused(&error) => Ok(0),
             Err(error) => self.lost(id, error).map(|()| 0),
         }
     }
@@ -85,6 +88,9 @@ impl<A: 'static> Map<A> {
     /// If the system refuses it: too long for a datagram, no way to the address, not a datagram channel.
     pub fn send_to(&mut self, id: ChannelId, data: &[u8], to: &crate::Address) -> Result<bool> {
         let Some(entry) = self.live_mut(id) else { return Ok(false) };
+        if entry.dispatcher.socket.kind != Kind::Datagram {
+            return Err(NO_DATAGRAMS.into());
+        }
         match entry.dispatcher.socket.send_to(data, to)? {
             Moved::Bytes(sent) => {
                 entry.dispatcher.bytes_out += sent as u64;

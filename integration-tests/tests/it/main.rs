@@ -4,6 +4,7 @@ mod chat;
 mod chat_ends;
 mod chat_output;
 mod connecting;
+mod datagrams;
 mod event_loop;
 mod faults;
 mod faults_accept;
