@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::entry::Entry;
 use crate::panics::{contain, describe};
-use crate::{Channel, ChannelId, CloseReason, Context, Error, Map, Result};
+use crate::{Channel, ChannelId, CloseReason, Context, Error, Map, Result, State};
 
 impl<A: 'static> Map<A> {
     /// Calls one callback: the handler is lent out, comes back, and what it failed with is reported.
@@ -32,8 +32,12 @@ impl<A: 'static> Map<A> {
             Fault::Error(error) => {
                 let reason = CloseReason::from_handler(&error);
                 let was_open = self.is_open(id);
+                let settled = self.entry(id).and_then(|entry| entry.dispatcher.reason);
                 let finished = self.report(app, id, &error);
-                if finished && was_open && !self.is_open(id) {
+                // A reason that `handle_error` gave itself stays.
+                let closed = self.entry(id).filter(|entry| entry.dispatcher.state == State::Closed);
+                let given = closed.map(|entry| entry.dispatcher.reason);
+                if finished && was_open && given == Some(settled.or(Some(CloseReason::Local))) {
                     self.override_reason(id, reason);
                 }
                 contain("dropping an error", || drop(error));

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::deadline::Due;
+use crate::dispatcher::Ending;
 use crate::entry::{Entry, Flags};
 use crate::panics::contain;
 use crate::{ChannelId, CloseReason, Context, Kind, Map, Result, State, Timeout};
@@ -31,7 +32,7 @@ impl<A: 'static> Map<A> {
         match dispatcher.state {
             State::Draining | State::Lingering | State::Closed => return,
             State::Connecting if dispatcher.outbox.is_some() => {
-                dispatcher.rare().finish_when_connected = true;
+                dispatcher.rare().when_connected = Some(Ending::Close);
                 return;
             }
             State::Created | State::Listening | State::Connecting => {
@@ -61,8 +62,8 @@ impl<A: 'static> Map<A> {
         }
     }
 
-    /// Ends a channel's writing side once what is queued has been sent; the peer reads an end of file, and reading goes
-    /// on. Later pushes are refused.
+    /// Ends a channel's writing side once it is connected and what is queued has been sent; the peer reads an end of
+    /// file, and reading goes on. Later pushes are refused.
     pub fn shutdown_write(&mut self, id: ChannelId) {
         let Some(entry) = self.live_mut(id) else { return };
         match entry.dispatcher.state {
@@ -71,6 +72,9 @@ impl<A: 'static> Map<A> {
                 entry.flags.clear(Flags::FLOWING);
                 self.touch(id);
                 self.make_unsent(id);
+            }
+            State::Connecting => {
+                entry.dispatcher.rare().when_connected.get_or_insert(Ending::ShutdownWrite);
             }
             // With both sides over there is nothing left to do.
             State::PeerClosed => self.close_when_done(id),

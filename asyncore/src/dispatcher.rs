@@ -111,8 +111,15 @@ pub(crate) struct Rare {
     pub(crate) drained_at: u64,
     /// Input dropped while draining and lingering.
     pub(crate) dropped: usize,
-    /// `close_when_done` was called while connecting.
-    pub(crate) finish_when_connected: bool,
+    /// What was asked for while connecting.
+    pub(crate) when_connected: Option<Ending>,
+}
+
+/// An end that waits until the channel is connected and its queue is empty.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    Close,
+    ShutdownWrite,
 }
 
 impl Dispatcher {
@@ -278,9 +285,9 @@ impl Dispatcher {
         }
     }
 
-    /// Whether `close_when_done` was called before the connect came to an end.
+    /// Whether `close_when_done` or `shutdown_write` was called before the connect came to an end.
     pub(crate) fn is_to_finish(&self) -> bool {
-        self.rare.as_ref().is_some_and(|rare| rare.finish_when_connected)
+        self.rare.as_ref().is_some_and(|rare| rare.when_connected.is_some())
     }
 
     pub(crate) fn has_connect_result(&self) -> bool {

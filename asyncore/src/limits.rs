@@ -25,9 +25,9 @@ pub struct Limits {
     pub high_mark: usize,
     /// See [`high_mark`](Self::high_mark). [`LOW_MARK`] by default.
     pub low_mark: usize,
-    /// Most bytes that one write hands to the socket, [`AC_OUT_BUFFER_SIZE`] by default.
+    /// Most bytes that one write hands to the socket, [`AC_OUT_BUFFER_SIZE`] by default; 0 counts as 1.
     pub ac_out_buffer_size: usize,
-    /// Most bytes that a channel may receive in one turn, [`READ_BUDGET`] by default.
+    /// Most bytes that a channel may receive in one turn, [`READ_BUDGET`] by default; 0 counts as 1.
     pub read_budget: usize,
     /// How long a channel that closes when done waits, after its last byte, for the peer to close.
     /// [`LINGER_TIME`] by default.
@@ -82,7 +82,7 @@ pub struct Options {
     /// Most bytes of output queued in all channels together, [`MAP_OUTPUT_LIMIT`] by default. Over it, the channel
     /// with the most queued bytes is closed with [`CloseReason::OutputFull`](crate::CloseReason::OutputFull).
     pub output: usize,
-    /// Most connections that one listener accepts in one turn, [`ACCEPT_BUDGET`] by default.
+    /// Most connections that one listener accepts in one turn, [`ACCEPT_BUDGET`] by default; 0 counts as 1.
     pub accept_budget: usize,
     /// The limits of channels that were not given their own.
     pub limits: Limits,

@@ -2,6 +2,7 @@
 
 use crate::buffer::BufferPool;
 use crate::deadline::Due;
+use crate::dispatcher::Ending;
 use crate::entry::{Entry, Flags};
 use crate::interest::Interest;
 use crate::map::Serving;
@@ -81,7 +82,7 @@ impl<A: 'static> Map<A> {
     fn serve_accept(&mut self, app: &mut A, id: ChannelId) {
         if self.live(id).is_some_and(|entry| entry.pauses.is_empty()) {
             self.serving =
-                Serving { id: Some(id), accepts: self.options.accept_budget, ..Serving::default() };
+                Serving { id: Some(id), accepts: self.options.accept_budget.max(1), ..Serving::default() };
             self.call(app, id, |handler, cx| handler.handle_accept(cx));
             self.serving = Serving::default();
         }
@@ -95,14 +96,16 @@ impl<A: 'static> Map<A> {
             Some(Ok(())) => {
                 let dispatcher = &mut entry.dispatcher;
                 dispatcher.state = State::Open;
-                let finish = dispatcher.rare.take().is_some_and(|rare| rare.finish_when_connected);
+                let ending = dispatcher.rare.take().and_then(|rare| rare.when_connected);
                 tracing::debug!(%id, peer = %dispatcher.peer(), "connected");
                 if dispatcher.outbox.is_some() {
                     self.make_unsent(id);
                 }
                 // Before the callback, so that what is pushed there is refused as promised.
-                if finish {
-                    self.close_when_done(id);
+                match ending {
+                    Some(Ending::Close) => self.close_when_done(id),
+                    Some(Ending::ShutdownWrite) => self.shutdown_write(id),
+                    None => {}
                 }
                 self.call(app, id, |handler, cx| handler.handle_connect(cx));
             }
@@ -124,7 +127,7 @@ impl<A: 'static> Map<A> {
 
     fn serve_read(&mut self, app: &mut A, id: ChannelId) {
         let Some(entry) = self.live(id) else { return };
-        let bytes = entry.dispatcher.limits.as_ref().unwrap_or(&self.limits).read_budget;
+        let bytes = entry.dispatcher.limits.as_ref().unwrap_or(&self.limits).read_budget.max(1);
         self.serving = Serving { id: Some(id), bytes, reads: true, ..Serving::default() };
         self.call(app, id, |handler, cx| handler.handle_read(cx));
         self.serve_eof(app, id);
@@ -239,7 +242,7 @@ impl<A: 'static> Map<A> {
             return;
         }
         let limits = dispatcher.limits.as_ref().unwrap_or(&self.limits);
-        let (budget, most) = (limits.read_budget, limits.linger_bytes);
+        let (budget, most) = (limits.read_budget.max(1), limits.linger_bytes);
         let mut buffer = BufferPool::lend(buffers);
         let mut read = 0;
         while read < budget {

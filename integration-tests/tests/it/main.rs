@@ -17,6 +17,7 @@ mod faults_handlers;
 mod faults_peers;
 mod hazards;
 mod limits;
+mod membership;
 mod mixed;
 mod scripted;
 mod sequences;
