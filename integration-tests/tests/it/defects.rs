@@ -1,13 +1,17 @@
 //! The defects of the original, D1 to D18: what a channel lives through. What a turn costs is in `defects_cost.rs`, what
 //! the interface allows in `defects_api.rs`.
 //!
-//! Some defects have their test elsewhere, and need none here:
+//! Some defects have their test, or a part of it, elsewhere:
 //!
 //! | defect | test |
 //! |---|---|
 //! | D4 | `faults_callbacks::row_17_an_event_does_not_reach_the_next_channel_in_that_place` |
 //! | D5 | `faults_accept::row_01_out_of_descriptors_a_listener_pauses_and_goes_on_when_one_is_free` |
 //! | D7 | `faults_handlers::row_26_a_panic_after_the_end_is_contained` |
+//! | D9 | `sequences::a_connect_that_fails_at_once_is_told_by_the_loop` |
+//! | D10 | `sequences::a_handle_connect_that_fails_is_not_repeated` |
+//! | D11 | `sequences_data::a_read_that_would_block_is_an_answer_and_not_an_error` |
+//! | D13 | `sequences_data::a_peer_that_ends_its_side_gets_the_whole_reply` |
 //! | D16 | `chat::a_close_in_a_message_stops_delivery` |
 //! | D17 | `chat_ends::a_message_of_exactly_the_limit_passes_and_one_byte_more_closes` |
 //! | D18 | `limits::a_push_over_the_limit_closes_or_is_refused` |
@@ -16,11 +20,8 @@ use std::cell::Cell;
 use std::io;
 use std::rc::Rc;
 
-use asyncore::{
-    Channel, CloseReason, Context, Dispatcher, Error, Family, Kind, Limits, Map, Pushed, Received, Result,
-    State,
-};
-use integration_tests::{Call, Log, Peer, Recorder, Script, each_net, map, run_to_the_end, turn_until};
+use asyncore::{Channel, CloseReason, Context, Dispatcher, Error, Family, Kind, Map, Pushed, Result, State};
+use integration_tests::{Log, Peer, Recorder, each_net, map, run_to_the_end, turn_until};
 use rustix::io::Errno;
 
 use crate::faults::assert_quiet;
@@ -143,72 +144,30 @@ fn d08_a_close_comes_with_its_cause() {
 }
 
 #[test]
-fn d09_a_connect_that_fails_at_once_leaves_nothing_in_the_map() {
-    let folder = tempfile::tempdir().unwrap();
+fn d09_what_cannot_be_an_address_is_refused_and_leaves_no_channel() {
     let mut map: Map = map();
     let log = Log::new();
-
-    // No such path: the system says so inside the call, the channel hears it from the loop.
-    map.connect(folder.path().join("nobody"), Recorder::new(&log)).unwrap();
-    assert_eq!(log.lines(), [""; 0]);
-    run_to_the_end(&mut map, &mut ());
-    assert_eq!(log.count("connect"), 0);
-    assert_eq!((log.count("error"), log.count("close")), (1, 1), "{:?}", log.lines());
-
-    // Not an address at all: the caller hears it, and there is no channel.
-    let too_long = folder.path().join("x".repeat(200));
+    let too_long = std::path::Path::new("/").join("x".repeat(200));
     map.connect(too_long, Recorder::new(&log)).unwrap_err();
     assert!(map.is_empty());
+    map.run(&mut ()).unwrap();
+    assert_eq!(log.lines(), [""; 0]);
 }
 
 #[test]
-fn d10_handle_connect_comes_from_the_loop_and_once() {
+fn d10_handle_connect_never_comes_from_inside_connect() {
     each_net(|net| {
         let (_listener, address, _folder) = net.listener();
         let mut map: Map = map();
         let log = Log::new();
-        let mut client = Script::new("", &log, |cx: &mut Context<'_>, call: &Call| match call {
-            Call::Connect => Err("not today".into()),
-            Call::Error(_) => {
-                // The channel stays, and the connect is not told again.
-                cx.map.push(cx.id, b"still here");
-                Ok(())
-            }
-            _ => call.default(cx),
-        });
-        client.writable = true;
-        let id = map.connect(address, client).unwrap();
-        // A Unix-domain socket is connected already.
+        // A Unix-domain socket is connected when this returns, and so may others be.
+        let id = map.connect(address, Recorder::new(&log)).unwrap();
         assert_eq!(log.lines(), [""; 0]);
-        turn_until(&mut map, &mut (), "some writes", |_, ()| log.count("write") > 5);
-        assert_eq!((log.count("connect"), log.count("error")), (1, 1), "{:?}", log.lines());
-        assert_eq!(map.get(id).unwrap().bytes_out(), 10);
+        assert_eq!(map.get(id).unwrap().state(), State::Connecting);
+        turn_until(&mut map, &mut (), "the connect", |_, ()| log.has("connect"));
+        assert_eq!(log.lines(), ["connect"]);
+        assert_eq!(map.get(id).unwrap().state(), State::Open);
     });
-}
-
-#[test]
-fn d11_a_read_that_would_block_closes_nothing() {
-    let mut map: Map = map();
-    let log = Log::new();
-    let (mut peer, here) = Peer::pair();
-    let results = log.clone();
-    let reader = Script::new("", &log, move |cx: &mut Context<'_>, call: &Call| {
-        if *call == Call::Read {
-            for _ in 0..3 {
-                match cx.map.recv(cx.id, 4096)? {
-                    Received::Data(data) => results.add(data.len()),
-                    Received::WouldBlock => results.add("would block"),
-                    Received::End => results.add("end"),
-                }
-            }
-        }
-        Ok(())
-    });
-    let id = map.add(here, reader).unwrap();
-    peer.send(b"four");
-    turn_until(&mut map, &mut (), "the reads", |_, ()| log.lines().len() == 5);
-    assert_eq!(log.lines(), ["connect", "read", "4", "would block", "would block"]);
-    assert!(map.is_open(id));
 }
 
 #[test]
@@ -246,38 +205,6 @@ fn d12_every_way_to_lose_a_connection_has_its_reason() {
         run_to_the_end(&mut map, &mut ());
         assert_eq!(told.get(), Some(reason), "{error:?}");
     }
-}
-
-#[test]
-fn d13_a_peer_that_has_ended_its_side_is_sent_the_whole_reply() {
-    const REPLY: usize = 3_000_000;
-    each_net(|net| {
-        let (listener, address, _folder) = net.listener();
-        let mut map: Map = map();
-        let mut limits = Limits::default();
-        limits.output = REPLY;
-        let log = Log::new();
-        let seen = log.clone();
-        let listener = map
-            .listen_on(listener, move |_| {
-                Script::new("", &seen, |cx: &mut Context<'_>, call: &Call| {
-                    call.default(cx)?;
-                    if *call == Call::Read {
-                        cx.map.push(cx.id, vec![b'r'; REPLY]);
-                    }
-                    Ok(())
-                })
-            })
-            .unwrap();
-        map.set_limits(listener, limits);
-        let mut peer = Peer::connect(&address);
-        peer.send(b"request");
-        peer.shutdown_write();
-        let reader = std::thread::spawn(move || peer.read_rest().len());
-        turn_until(&mut map, &mut (), "the end", |_, ()| log.count("close") == 1);
-        assert_eq!(reader.join().unwrap(), REPLY);
-        assert_eq!(log.lines(), ["connect", "read", "eof", "close Eof"]);
-    });
 }
 
 #[test]

@@ -1,16 +1,16 @@
 //! The defects of the original, D32 to D46: what the interface allows, refuses, and leaves private.
 //!
-//! Some defects have their test elsewhere, and need none here:
+//! Some defects have their test, or a part of it, elsewhere:
 //!
 //! | defect | test |
 //! |---|---|
+//! | D38 | `sequences_data::an_empty_datagram_is_a_datagram` |
 //! | D39 | `test_asyncore::a_channel_s_life_is_told_at_debug_and_not_at_warn` |
 //! | D43 | `chat_ends::the_end_of_file_hands_over_the_rest_with_a_begun_terminator` |
 //! | D44 | `test_asynchat::a_terminator_that_ends_nothing_cannot_be_built` |
 //! | D45 | `test_asynchat::plain_bytes_can_be_sent_as_a_producer` |
 
 use std::io::ErrorKind;
-use std::net::{Ipv4Addr, UdpSocket};
 
 use asyncore::{
     Address, Channel, ChannelId, CloseReason, Context, Dispatcher, Map, Pushed, Received, Result, State,
@@ -72,22 +72,6 @@ fn d35_a_hang_up_is_told_after_the_last_byte() {
         turn_until(&mut map, &mut (), "the close", |_, ()| log.count("close") == 1);
         assert_eq!(log.lines(), ["connect", "read last words", "eof", "close Eof"]);
     });
-}
-
-#[test]
-fn d38_an_empty_datagram_is_a_datagram() {
-    let here = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let there = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    there.connect(here.local_addr().unwrap()).unwrap();
-    let mut map: Map = map();
-    let log = Log::new();
-    let id = map.add(here, Recorder::new(&log)).unwrap();
-    for datagram in [&b"one"[..], b"", b"three"] {
-        assert_eq!(there.send(datagram).unwrap(), datagram.len());
-    }
-    turn_until(&mut map, &mut (), "the datagrams", |_, ()| log.has("read three"));
-    assert_eq!(log.lines(), ["connect", "read one", "read ", "read three"]);
-    assert!(map.is_open(id));
 }
 
 #[test]

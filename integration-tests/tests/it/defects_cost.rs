@@ -1,16 +1,16 @@
 //! The defects of the original, D20 to D27 and D36: what a turn costs, counted in events, turns and bytes, not timed.
 //!
-//! Some defects have their test elsewhere, and need none here:
+//! Some defects have their test, or a part of it, elsewhere:
 //!
 //! | defect | test |
 //! |---|---|
+//! | D21 | `sequences::descriptors_above_1023_are_served` |
 //! | D22 | `faults_calls::row_05_a_channel_that_the_poller_cannot_take_is_closed_alone` |
+//! | D23 | `sequences::ten_pending_connections_are_accepted_in_one_turn` |
+//! | D23 | `sequences_data::all_that_a_channel_may_read_in_a_turn_is_read_in_one` |
 //! | D27 | `outbox::output_leaves_in_the_order_of_the_pushes_whatever_a_write_takes` |
 
 use std::cell::Cell;
-use std::io::{ErrorKind, Write};
-use std::os::fd::AsRawFd;
-use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use std::time::Duration;
 use asynchat::{MESSAGE_LIMIT, Split, Splitter};
 use asyncore::{AC_OUT_BUFFER_SIZE, Channel, Context, Limits, Map, Pushed, Received, Result, TimerId};
 use bytes::Bytes;
-use integration_tests::{Log, Net, Peer, Recorder, map, run_to_the_end, settle, turn_until};
+use integration_tests::{Log, Net, Peer, Recorder, map, settle, turn_until};
 
 #[test]
 fn d20_a_turn_costs_what_happens_in_it_not_what_exists() {
@@ -62,63 +62,6 @@ fn d20_a_turn_costs_what_happens_in_it_not_what_exists() {
         (after.events - before.events, after.turns - before.turns)
     });
     assert_eq!(costs, [(100, 100); 2]);
-}
-
-#[test]
-fn d21_a_descriptor_above_1023_is_one_like_any_other() {
-    let (mut peer, here) = Peer::pair();
-    let here = match rustix::io::fcntl_dupfd_cloexec(&here, 1500) {
-        Ok(here) => UnixStream::from(here),
-        Err(error) => {
-            assert!(std::env::var_os("CI").is_none(), "no descriptor from 1500 on: {error}");
-            eprintln!("skipped: this process may have no descriptor from 1500 on: {error}");
-            return;
-        }
-    };
-    assert!(here.as_raw_fd() >= 1500);
-    let mut map: Map = map();
-    let log = Log::new();
-    let mut echo = Recorder::new(&log);
-    echo.echoes = true;
-    map.add(here, echo).unwrap();
-    peer.send(b"hello");
-    turn_until(&mut map, &mut (), "the read", |_, ()| log.has("read hello"));
-    assert_eq!(peer.read_bytes(5), b"hello");
-    drop(peer);
-    run_to_the_end(&mut map, &mut ());
-    assert_eq!(log.lines(), ["connect", "read hello", "eof", "close Eof"]);
-}
-
-#[test]
-fn d23_one_turn_takes_all_that_waits_within_its_budget() {
-    // Connections.
-    let (listener, address, _folder) = Net::Unix.listener();
-    let mut map: Map = map();
-    let accepted = Log::new();
-    let log = accepted.clone();
-    map.listen_on(listener, move |_| Recorder::new(&log)).unwrap();
-    let _peers: Vec<Peer> = (0..50).map(|_| Peer::connect(&address)).collect();
-    map.poll(&mut (), None).unwrap();
-    assert_eq!((map.counters().turns, map.counters().accepted), (1, 50));
-
-    // Bytes: as many as the system's buffer holds, and more than one read takes.
-    let (mut peer, here) = Peer::pair();
-    let id = map.add(here, Recorder::new(&Log::new())).unwrap();
-    settle(&mut map, &mut ());
-    peer.set_nonblocking();
-    let mut sent = 0;
-    loop {
-        match peer.write(&[b'x'; 4096]) {
-            Ok(bytes) => sent += bytes as u64,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-            Err(error) => panic!("{error}"),
-        }
-    }
-    let limits = map.limits(id).unwrap();
-    let expected = sent.min(limits.read_budget as u64);
-    assert!(expected > 65536, "{sent}");
-    map.poll(&mut (), None).unwrap();
-    assert_eq!(map.get(id).unwrap().bytes_in(), expected);
 }
 
 #[test]

@@ -145,7 +145,11 @@ fn documents_cite_tests_that_exist() {
     }
     let mut wrong = Vec::new();
     let mut cited = 0;
-    for page in pages() {
+    let headers = sources("integration-tests/tests").into_iter().map(|source| Source {
+        text: source.text.lines().take_while(|line| line.starts_with("//!")).collect(),
+        ..source
+    });
+    for page in pages().into_iter().chain(headers) {
         for code in page.text.split('`').skip(1).step_by(2) {
             // `file::name`, where the file holds tests.
             let Some((file, name)) = code.split_once("::") else { continue };
