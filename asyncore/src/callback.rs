@@ -14,8 +14,12 @@ impl<A: 'static> Map<A> {
         id: ChannelId,
         callback: impl FnOnce(&mut dyn Channel<A>, &mut Context<'_, A>) -> Result,
     ) {
-        let Some(mut handler) = self.live_mut(id).and_then(|entry| entry.handler.take()) else { return };
-        self.touch(id);
+        let Some(entry) = Self::entry_in(&mut self.slots, id) else { return };
+        if entry.dispatcher.state == State::Closed {
+            return;
+        }
+        let Some(mut handler) = entry.handler.take() else { return };
+        Self::list(entry, id, &mut self.touched, &mut self.unsent);
         let outcome =
             catch_unwind(AssertUnwindSafe(|| callback(&mut *handler, &mut Context::new(self, app, id))));
         self.give_back(id, handler);

@@ -411,16 +411,26 @@ impl<A: 'static> Map<A> {
     /// Says that the answers of a channel's predicates, or its producer, may have changed.
     pub fn touch(&mut self, id: ChannelId) {
         let Some(entry) = Self::entry_in(&mut self.slots, id) else { return };
-        if entry.dispatcher.state == State::Closed {
-            return;
+        if entry.dispatcher.state != State::Closed {
+            Self::list(entry, id, &mut self.touched, &mut self.unsent);
         }
+    }
+
+    /// Lists a channel as touched, and as one that writes if it has output.
+    #[inline]
+    pub(crate) fn list(
+        entry: &mut Entry<A>,
+        id: ChannelId,
+        touched: &mut Vec<ChannelId>,
+        unsent: &mut Vec<ChannelId>,
+    ) {
         if !entry.flags.has(Flags::TOUCHED) {
             entry.flags.set(Flags::TOUCHED);
-            self.touched.push(id);
+            touched.push(id);
         }
         if entry.dispatcher.outbox.is_some() && !entry.flags.any(Flags::NOT_TO_WRITE) {
             entry.flags.set(Flags::UNSENT);
-            self.unsent.push(id);
+            unsent.push(id);
         }
     }
 

@@ -6,6 +6,7 @@ use std::io::IoSlice;
 use bytes::{Buf, Bytes};
 
 use crate::panics::contain;
+use crate::push::sealed::Sealed;
 use crate::{Producer, Result};
 
 /// What is queued for one socket, in order.
@@ -46,24 +47,33 @@ pub(crate) enum Filled {
 }
 
 impl Outbox {
-    /// Appends a copy.
+    /// Appends data, copied behind what is there or kept as it is: how many bytes that were.
     #[inline]
-    pub(crate) fn push_copy(&mut self, data: &[u8]) {
+    pub(crate) fn push(&mut self, data: impl Sealed) -> usize {
+        if data.is_large() {
+            return self.push_kept(data.into_bytes());
+        }
         if self.tail.len() >= TAIL_LIMIT {
             self.seal_tail();
         }
-        self.bytes += data.len();
-        if self.tail.capacity() - self.tail.len() < data.len() {
-            self.make_room();
+        let length = data.length();
+        if self.tail.capacity() - self.tail.len() < length {
+            self.make_room(length);
         }
-        self.tail.extend_from_slice(data);
+        let before = self.tail.len();
+        data.copy_to(&mut self.tail);
+        let pushed = self.tail.len() - before;
+        self.bytes += pushed;
+        pushed
     }
 
-    /// Appends without a copy.
-    pub(crate) fn push_kept(&mut self, data: Bytes) {
-        self.bytes += data.len();
+    /// Appends without a copy, as a chunk of its own: how many bytes that were.
+    pub(crate) fn push_kept(&mut self, data: Bytes) -> usize {
+        let pushed = data.len();
+        self.bytes += pushed;
         self.seal_tail();
         self.queue.push_back(Chunk::Kept(data));
+        pushed
     }
 
     pub(crate) fn push_producer(&mut self, producer: Box<dyn Producer>) {
@@ -75,7 +85,7 @@ impl Outbox {
     /// Whether so many bytes more need no look at limits and marks.
     #[inline]
     pub(crate) const fn takes_easily(&self, length: usize) -> bool {
-        self.load() + length <= self.easy
+        self.bytes + length <= self.easy
     }
 
     /// Bytes queued; what producers have not made yet is not among them.
@@ -241,13 +251,14 @@ impl Outbox {
         self.queue.push_back(Chunk::Copied(std::mem::take(&mut self.tail)));
     }
 
-    /// Sent bytes make room before more memory does, where that is worth the move.
+    /// Makes room for so many bytes more: sent ones give theirs before there is more memory, where that is worth the move.
     #[cold]
-    fn make_room(&mut self) {
+    fn make_room(&mut self, length: usize) {
         if self.queue.is_empty() && self.sent >= COMPACT_FROM && self.sent * 8 >= self.tail.len() {
             self.tail.drain(..self.sent);
             self.sent = 0;
         }
+        self.tail.reserve(length);
     }
 
     /// Keeps a tail that never runs empty from growing at its sent end: moved at most once per byte queued.
@@ -344,13 +355,13 @@ mod tests {
     fn output_leaves_in_the_order_of_the_pushes_whatever_a_write_takes() {
         for step in 1..=30 {
             let mut outbox = Outbox::default();
-            outbox.push_copy(b"one ");
-            outbox.push_copy(b"two ");
+            outbox.push(b"one ");
+            outbox.push(b"two ");
             outbox.push_kept(Bytes::from_static(b"three "));
             outbox.push_producer(Box::new(Pieces(vec![b"four ", b"five "])));
-            outbox.push_copy(b"six ");
+            outbox.push(b"six ");
             outbox.push_producer(Box::new(Pieces(vec![])));
-            outbox.push_copy(b"seven");
+            outbox.push(b"seven");
             assert_eq!(outbox.bytes(), 23, "a producer counts when it has made something");
             assert_eq!(drain(&mut outbox, step), b"one two three four five six seven", "{step}");
         }
@@ -359,7 +370,7 @@ mod tests {
     #[test]
     fn a_producer_is_asked_only_when_there_is_room() {
         let mut outbox = Outbox::default();
-        outbox.push_copy(&[b'x'; 10]);
+        outbox.push(&[b'x'; 10]);
         outbox.push_producer(Box::new(Pieces(vec![b"12345", b"67890"])));
         assert_eq!(outbox.fill(10).unwrap(), Filled::Ready);
         assert_eq!(outbox.bytes(), 10);
@@ -371,7 +382,7 @@ mod tests {
     fn an_empty_piece_waits_and_loses_nothing() {
         let mut outbox = Outbox::default();
         outbox.push_producer(Box::new(Pieces(vec![b"", b"late"])));
-        outbox.push_copy(b" end");
+        outbox.push(b" end");
         assert_eq!(outbox.fill(100).unwrap(), Filled::Waiting);
         assert_eq!(next(&outbox, 100), b"");
         assert!(!outbox.is_empty());
@@ -388,7 +399,7 @@ mod tests {
             if round % 3 == 0 {
                 outbox.push_kept(Bytes::from(piece));
             } else {
-                outbox.push_copy(&piece);
+                outbox.push(&piece);
             }
             let bytes = next(&outbox, 97);
             outbox.advance(bytes.len());
@@ -402,7 +413,7 @@ mod tests {
     fn a_tail_that_never_runs_empty_stays_small() {
         let mut outbox = Outbox::default();
         for _ in 0..10_000 {
-            outbox.push_copy(&[1; 1000]);
+            outbox.push(&[1; 1000]);
             outbox.advance(if outbox.bytes() > 20_000 { 1500 } else { 500 });
         }
         assert!(outbox.tail.capacity() <= 128 << 10, "{}", outbox.tail.capacity());
@@ -412,7 +423,7 @@ mod tests {
     fn the_pool_lends_what_was_given_back_empty_and_keeps_its_bounds() {
         let mut pool = OutboxPool::default();
         let mut outbox = pool.take();
-        outbox.push_copy(b"left over");
+        outbox.push(b"left over");
         let address: *const Outbox = &raw const *outbox;
         pool.put(outbox);
         let again = pool.take();
@@ -420,7 +431,7 @@ mod tests {
 
         for _ in 0..200 {
             let mut outbox = Box::<Outbox>::default();
-            outbox.push_copy(&[0; 60_000]);
+            outbox.push(&[0; 60_000]);
             pool.put(outbox);
         }
         assert!(pool.free.len() <= POOLED / 60_000);

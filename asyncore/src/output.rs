@@ -18,15 +18,13 @@ impl<A: 'static> Map<A> {
     #[inline]
     pub fn push(&mut self, id: ChannelId, data: impl PushData) -> Pushed {
         let length = data.length();
-        let queued = self.queued + length;
         if let Some(entry) = Self::entry_in(&mut self.slots, id)
             && entry.flags.has(Flags::FLOWING)
             && let Some(outbox) = &mut entry.dispatcher.outbox
             && outbox.takes_easily(length)
-            && queued <= self.options.output
+            && self.queued + length <= self.options.output
         {
-            data.push_onto(outbox);
-            self.queued = queued;
+            self.queued += outbox.push(data);
             return Pushed::Queued;
         }
         self.push_carefully(id, length, data)
@@ -35,15 +33,18 @@ impl<A: 'static> Map<A> {
     /// [`push`](Self::push), where limits, marks and lists are to be looked after.
     #[inline(never)]
     fn push_carefully(&mut self, id: ChannelId, length: usize, data: impl PushData) -> Pushed {
-        self.queue(id, length, length, |outbox, kind| match kind {
-            Kind::Stream => data.push_onto(outbox),
-            Kind::Datagram => outbox.push_kept(data.into_kept()),
+        self.queue(id, length, |outbox, kind| match kind {
+            Kind::Stream => outbox.push(data),
+            Kind::Datagram => outbox.push_kept(data.into_bytes()),
         })
     }
 
     /// Queues a producer: what it makes goes out after what was pushed before and before what is pushed later.
     pub fn push_with_producer(&mut self, id: ChannelId, producer: impl Producer + 'static) -> Pushed {
-        self.queue(id, 0, PRODUCER_LOAD, |outbox, _| outbox.push_producer(Box::new(producer)))
+        self.queue(id, PRODUCER_LOAD, |outbox, _| {
+            outbox.push_producer(Box::new(producer));
+            0
+        })
     }
 
     /// Queues the same bytes for many channels: how many took them.
@@ -114,13 +115,7 @@ impl<A: 'static> Map<A> {
     }
 
     /// Checks state and limits, queues, and says what became of it.
-    fn queue(
-        &mut self,
-        id: ChannelId,
-        length: usize,
-        load: usize,
-        put: impl FnOnce(&mut Outbox, Kind),
-    ) -> Pushed {
+    fn queue(&mut self, id: ChannelId, load: usize, put: impl FnOnce(&mut Outbox, Kind) -> usize) -> Pushed {
         let Some(Entry { dispatcher, .. }) = Self::entry_in(&mut self.slots, id) else { return Pushed::Gone };
         match dispatcher.state {
             State::Open | State::PeerClosed => {}
@@ -133,41 +128,36 @@ impl<A: 'static> Map<A> {
         let queued = dispatcher.load();
         if queued.saturating_add(load) > limit {
             if limits.on_full == OnFull::Close {
-                tracing::warn!(%id, peer = %dispatcher.peer(), queued, length, limit, "output limit reached");
+                tracing::warn!(%id, peer = %dispatcher.peer(), queued, load, limit, "output limit reached");
                 self.close_as(id, CloseReason::OutputFull);
             }
             return Pushed::Full;
         }
-        while self.queued.saturating_add(length) > self.options.output {
-            if !self.shed_output(id, length) {
+        while self.queued.saturating_add(load) > self.options.output {
+            if !self.shed_output(id, load) {
                 return Pushed::Full;
             }
         }
-        self.queued += length;
         let outboxes = &mut self.outboxes;
-        let Some(Entry { dispatcher, .. }) = Self::entry_in(&mut self.slots, id) else { return Pushed::Gone };
-        let outbox = dispatcher.outbox.get_or_insert_with(|| outboxes.take());
-        outbox.easy = limit.min(high_mark);
-        put(outbox, dispatcher.socket.kind);
-        self.touch(id);
-        self.queued_output(id, high_mark);
-        Pushed::Queued
-    }
-
-    /// After output was queued: whether it is high now, and whether the next push may go the short way.
-    fn queued_output(&mut self, id: ChannelId, high_mark: usize) {
-        let Some(Entry { dispatcher, flags, .. }) = Self::entry_in(&mut self.slots, id) else { return };
-        if dispatcher.load() > high_mark {
-            flags.set(Flags::HIGH);
-            if flags.has(Flags::COUPLED) {
+        let Some(entry) = Self::entry_in(&mut self.slots, id) else { return Pushed::Gone };
+        let kind = entry.dispatcher.socket.kind;
+        let outbox = entry.dispatcher.outbox.get_or_insert_with(|| outboxes.take());
+        self.queued += put(outbox, kind);
+        outbox.easy = if outbox.has_producer() { 0 } else { limit.min(high_mark) };
+        let is_high = outbox.load() > high_mark;
+        Self::list(entry, id, &mut self.touched, &mut self.unsent);
+        if is_high {
+            entry.flags.set(Flags::HIGH);
+            if entry.flags.has(Flags::COUPLED) {
                 self.pause_for_output(id);
             }
-        } else if flags.has(Flags::UNSENT)
-            && dispatcher.socket.kind == Kind::Stream
-            && matches!(dispatcher.state, State::Open | State::PeerClosed)
+        } else if kind == Kind::Stream
+            && entry.flags.has(Flags::UNSENT)
+            && matches!(entry.dispatcher.state, State::Open | State::PeerClosed)
         {
-            flags.set(Flags::FLOWING);
+            entry.flags.set(Flags::FLOWING);
         }
+        Pushed::Queued
     }
 
     /// The map's cap is reached: closes the channel with the most queued bytes, `more` for `pushing` counted in. Whether

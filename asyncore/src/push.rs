@@ -2,12 +2,10 @@
 
 use bytes::{Bytes, BytesMut};
 
-use crate::outbox::Outbox;
-
 /// Bytes that can be pushed: borrowed ones are copied, owned ones are kept when they are large.
 ///
 /// Implemented for every reference to bytes (`&[u8]`, `b"…"`, `&str`, `&Vec<u8>`…) and for [`Bytes`], [`BytesMut`],
-/// `Vec<u8>`, `Box<[u8]>` and `String`; a pair or a triple of these is one push of all: `(line, b"\r\n")`. Owned pieces
+/// `Vec<u8>`, `Box<[u8]>` and `String`; a pair or a triple of these is one push of all, gathered: `(line, b"\r\n")`. Owned pieces
 /// below [`KEEP_FROM`] bytes are copied too: gathering them in one buffer costs less than a slice each.
 ///
 /// What is not bytes does not compile:
@@ -51,15 +49,16 @@ impl Pushed {
 }
 
 pub(crate) mod sealed {
-    use super::{Bytes, Outbox};
+    use super::Bytes;
 
-    /// The two ways into an outbox.
+    /// How data goes into an outbox.
     #[expect(unnameable_types, reason = "sealed: nobody else is to name it")]
     pub trait Sealed {
         fn length(&self) -> usize;
-        #[expect(private_interfaces, reason = "sealed: only this crate calls or implements it")]
-        fn push_onto(self, outbox: &mut Outbox);
-        fn into_kept(self) -> Bytes;
+        /// Whether it is worth keeping as it is.
+        fn is_large(&self) -> bool;
+        fn copy_to(&self, tail: &mut Vec<u8>);
+        fn into_bytes(self) -> Bytes;
     }
 }
 
@@ -72,12 +71,16 @@ impl<T: AsRef<[u8]> + ?Sized> sealed::Sealed for &T {
     }
 
     #[inline]
-    #[expect(private_interfaces, reason = "sealed: only this crate calls or implements it")]
-    fn push_onto(self, outbox: &mut Outbox) {
-        outbox.push_copy(self.as_ref());
+    fn is_large(&self) -> bool {
+        false
     }
 
-    fn into_kept(self) -> Bytes {
+    #[inline]
+    fn copy_to(&self, tail: &mut Vec<u8>) {
+        tail.extend_from_slice((**self).as_ref());
+    }
+
+    fn into_bytes(self) -> Bytes {
         Bytes::copy_from_slice(self.as_ref())
     }
 }
@@ -87,20 +90,22 @@ macro_rules! owned {
         impl PushData for $type {}
 
         impl sealed::Sealed for $type {
+            #[inline]
             fn length(&self) -> usize {
                 self.len()
             }
 
-            #[expect(private_interfaces, reason = "sealed: only this crate calls or implements it")]
-            fn push_onto(self, outbox: &mut Outbox) {
-                if self.len() < KEEP_FROM {
-                    outbox.push_copy(self.as_ref());
-                } else {
-                    outbox.push_kept(self.into());
-                }
+            #[inline]
+            fn is_large(&self) -> bool {
+                self.len() >= KEEP_FROM
             }
 
-            fn into_kept(self) -> Bytes {
+            #[inline]
+            fn copy_to(&self, tail: &mut Vec<u8>) {
+                tail.extend_from_slice(self.as_ref());
+            }
+
+            fn into_bytes(self) -> Bytes {
                 self.into()
             }
         }
@@ -120,15 +125,19 @@ macro_rules! several {
             }
 
             #[inline]
-            #[expect(private_interfaces, reason = "sealed: only this crate calls or implements it")]
-            fn push_onto(self, outbox: &mut Outbox) {
-                $(self.$field.push_onto(outbox);)+
+            fn is_large(&self) -> bool {
+                false $(|| self.$field.is_large())+
             }
 
-            fn into_kept(self) -> Bytes {
-                let mut all = BytesMut::with_capacity(self.length());
-                $(all.extend_from_slice(&self.$field.into_kept());)+
-                all.freeze()
+            #[inline]
+            fn copy_to(&self, tail: &mut Vec<u8>) {
+                $(self.$field.copy_to(tail);)+
+            }
+
+            fn into_bytes(self) -> Bytes {
+                let mut all = Vec::with_capacity(self.length());
+                self.copy_to(&mut all);
+                all.into()
             }
         }
     };

@@ -56,7 +56,8 @@ impl<A: 'static> Map<A> {
             }
             State::Connecting => self.serve_connect(app, id, event.writable),
             State::Draining | State::Lingering => self.discard_input(id),
-            _ => self.serve_connected(app, id),
+            _ if entry.flags.has(Flags::CONNECT_DUE) => self.serve_connected(app, id),
+            _ => {}
         }
         let reads = self.wants_read(id);
         // Before the read, which would pass over the urgent byte.
