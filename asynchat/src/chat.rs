@@ -361,6 +361,9 @@ impl<C> AsyncChat<C> {
         self.forget_discarded();
         let Self { user, framing, held } = self;
         while let Some(split) = framing.splitter.finish() {
+            if !cx.map.is_open(cx.id) {
+                return Ok(());
+            }
             let Split::Data { piece, .. } = split else {
                 Self::too_long(user, framing, held, cx)?;
                 continue;
@@ -369,6 +372,7 @@ impl<C> AsyncChat<C> {
                 held.extend_from_slice(&piece);
             }
         }
+        self.forget_discarded();
         Ok(())
     }
 

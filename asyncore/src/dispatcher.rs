@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use crate::address::PackedAddress;
 use crate::deadline::DeadlineKey;
+use crate::entry::Flags;
 use crate::limits::BACKLOG;
 use crate::outbox::Outbox;
 use crate::poller::Source;
@@ -109,10 +110,12 @@ pub(crate) struct Rare {
     pub(crate) deadline: Option<DeadlineKey>,
     /// What `bytes_out` was when the drain deadline was last set.
     pub(crate) drained_at: u64,
-    /// Input dropped while draining and lingering.
+    /// Input dropped while lingering.
     pub(crate) dropped: usize,
     /// What was asked for while connecting.
     pub(crate) when_connected: Option<Ending>,
+    /// Of a channel that was removed: what it knew of the end of its input.
+    pub(crate) end_of_input: Flags,
 }
 
 /// An end that waits until the channel is connected and its queue is empty.

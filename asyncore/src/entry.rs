@@ -61,6 +61,14 @@ impl Flags {
     /// With one of these, a channel with output is not put on the list of those that write.
     pub(crate) const NOT_TO_WRITE: Self = Self(Self::UNSENT.0 | Self::BLOCKED.0 | Self::PUT_OFF.0);
 
+    /// What a channel that is removed takes with it.
+    pub(crate) const END_OF_INPUT: Self = Self(Self::EOF_DUE.0 | Self::EOF_SEEN.0);
+
+    /// Those of `self` that are in `mask`.
+    pub(crate) const fn only(self, mask: Self) -> Self {
+        Self(self.0 & mask.0)
+    }
+
     pub(crate) const fn has(self, flag: Self) -> bool {
         self.0 & flag.0 != 0
     }

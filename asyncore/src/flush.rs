@@ -42,9 +42,6 @@ impl<A: 'static> Map<A> {
             return Ok(());
         }
         let Some(outbox) = dispatcher.outbox.as_mut() else { return Ok(()) };
-        if dispatcher.socket.kind == Kind::Datagram {
-            return self.write_datagrams(id);
-        }
         let limits = dispatcher.limits.as_ref().unwrap_or(&self.limits);
         let most = limits.ac_out_buffer_size.max(1);
 
@@ -57,6 +54,8 @@ impl<A: 'static> Map<A> {
         }
         match filled {
             Ok(Ok(Filled::Ready)) => {}
+            // A datagram without a byte may stand before the producer.
+            Ok(Ok(Filled::Waiting)) if outbox.first_datagram().is_some() => {}
             Ok(Ok(Filled::Waiting)) => return Ok(()),
             Ok(Err(error)) => {
                 // Asked again, it would fail again, in every turn.
@@ -64,6 +63,9 @@ impl<A: 'static> Map<A> {
                 return Err(Fault::Error(error));
             }
             Err(panic) => return Err(Fault::Panic(describe(panic))),
+        }
+        if dispatcher.socket.kind == Kind::Datagram {
+            return self.write_datagrams(id);
         }
 
         let (offered, moved) = match outbox.only_tail() {
@@ -143,7 +145,12 @@ impl<A: 'static> Map<A> {
                 return Ok(());
             };
             let Some(outbox) = dispatcher.outbox.as_mut() else { return Ok(()) };
-            let Some(datagram) = outbox.first_datagram() else { return Ok(()) };
+            let Some(datagram) = outbox.first_datagram() else {
+                if outbox.has_producer() {
+                    self.make_unsent(id);
+                }
+                return Ok(());
+            };
             let length = datagram.len();
             match dispatcher.socket.send(datagram) {
                 Ok(Moved::WouldBlock) => {

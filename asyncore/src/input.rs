@@ -23,7 +23,7 @@ pub enum Received {
 }
 
 impl<A: 'static> Map<A> {
-    /// Receives at most `most` bytes from a channel's socket.
+    /// Receives at most `most` bytes from a channel's socket, and never more than 16 MiB.
     ///
     /// A lost connection is not an error here: the channel is closed, and the answer is [`Received::End`].
     ///
@@ -45,6 +45,7 @@ impl<A: 'static> Map<A> {
         } else {
             most
         };
+        let most = most.min(LARGEST_READ);
         match dispatcher.state {
             State::Open | State::Finishing | State::WriteClosed if !entry.flags.has(Flags::EOF_SEEN) => {}
             State::Created | State::Connecting | State::Listening => return Ok(Received::WouldBlock),
@@ -102,7 +103,9 @@ impl<A: 'static> Map<A> {
             return Ok(None);
         }
         let mut buffer = BufferPool::lend(&self.buffers);
-        let Some((received, sender)) = entry.dispatcher.socket.recv_from(buffer.room(most))? else {
+        let Some((received, sender)) =
+            entry.dispatcher.socket.recv_from(buffer.room(most.min(LARGEST_READ)))?
+        else {
             return Ok(None);
         };
         entry.dispatcher.bytes_in += received as u64;
@@ -145,14 +148,15 @@ impl<A: 'static> Map<A> {
                 }
                 self.serving.accepts -= 1;
             }
+            if !self.live(id).is_some_and(|entry| entry.dispatcher.state == State::Listening) {
+                return Ok(None);
+            }
             if self.channels >= self.options.connections {
                 tracing::debug!(%id, channels = self.channels, "the map is full: listener paused");
                 self.starve(id, false);
                 return Ok(None);
             }
-            let Some(entry) = self.live(id).filter(|entry| entry.dispatcher.state == State::Listening) else {
-                return Ok(None);
-            };
+            let Some(entry) = self.live(id) else { return Ok(None) };
             match entry.dispatcher.accept_one() {
                 Ok(None) => return Ok(None),
                 Ok(Some(accepted)) => {
@@ -348,6 +352,9 @@ const ACCEPT_PAUSE: std::time::Duration = std::time::Duration::from_millis(100);
 
 /// How often running out is logged: once a second at most.
 const LOG_EVERY: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// Most bytes of one read, whatever is asked for: 16 MiB, more than a socket holds. Room is made for as many.
+const LARGEST_READ: usize = 16 << 20;
 
 /// What the smallest datagram counts in a turn's share: 64 bytes, about its headers.
 const SMALLEST_DATAGRAM: usize = 64;

@@ -234,8 +234,15 @@ impl<A: 'static> Map<A> {
                 dispatcher.limits.get_or_insert_with(|| Rc::clone(&self.limits));
             }
             // The others were removed from a map half-way, and go on from there.
-            State::PeerClosed => flags.set(Flags::EOF_SEEN),
             _ => {}
+        }
+        if let Some(rare) = &mut dispatcher.rare {
+            let end_of_input = std::mem::take(&mut rare.end_of_input);
+            flags.set(end_of_input);
+            due |= end_of_input.has(Flags::EOF_DUE);
+        }
+        if dispatcher.load() > dispatcher.limits.as_ref().unwrap_or(&self.limits).high_mark {
+            flags.set(Flags::HIGH);
         }
         let state = dispatcher.state;
         self.queued += dispatcher.queued();
@@ -336,6 +343,10 @@ impl<A: 'static> Map<A> {
         let mut entry = self.vacate(id)?;
         let handler = entry.handler.take()?;
         entry.dispatcher.socket.source.deregister();
+        let end_of_input = entry.flags.only(Flags::END_OF_INPUT);
+        if end_of_input != Flags::default() {
+            entry.dispatcher.rare().end_of_input = end_of_input;
+        }
         self.queued -= entry.dispatcher.queued();
         self.cancel_deadline(&mut entry.dispatcher);
         self.feed_starved();

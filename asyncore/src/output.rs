@@ -39,7 +39,8 @@ impl<A: 'static> Map<A> {
         })
     }
 
-    /// Queues a producer: what it makes goes out after what was pushed before and before what is pushed later.
+    /// Queues a producer: what it makes goes out after what was pushed before and before what is pushed later. On a
+    /// datagram channel each piece is one datagram.
     pub fn push_with_producer(&mut self, id: ChannelId, producer: impl Producer + 'static) -> Pushed {
         self.queue(id, PRODUCER_LOAD, |outbox, _| {
             outbox.push_producer(Box::new(producer));

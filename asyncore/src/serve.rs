@@ -216,6 +216,10 @@ impl<A: 'static> Map<A> {
             drop(entry.dispatcher.socket.take_error());
             return;
         }
+        if entry.dispatcher.state == State::Lingering {
+            // All was sent: the end that was waited for.
+            return self.close_as(id, CloseReason::Local);
+        }
         let error = entry.dispatcher.socket.take_error();
         let reason = error.as_ref().and_then(CloseReason::from_io).unwrap_or(CloseReason::Reset);
         self.close_as(id, reason);
@@ -258,10 +262,12 @@ impl<A: 'static> Map<A> {
                 Ok(Moved::Bytes(received)) => {
                     read += received;
                     dispatcher.bytes_in += received as u64;
-                    let rare = dispatcher.rare();
-                    rare.dropped += received;
-                    if rare.dropped > most && dispatcher.state == State::Lingering {
-                        return self.close_as(id, CloseReason::Local);
+                    if dispatcher.state == State::Lingering {
+                        let rare = dispatcher.rare();
+                        rare.dropped += received;
+                        if rare.dropped > most {
+                            return self.close_as(id, CloseReason::Local);
+                        }
                     }
                     if received < DISCARD_SIZE {
                         break;

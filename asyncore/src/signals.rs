@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use signal_hook::SigId;
 use signal_hook::low_level::{pipe, unregister};
 
-use crate::{Channel, ChannelId, CloseReason, Context, Map, Received, Result};
+use crate::{Channel, ChannelId, Context, Map, Received, Result};
 
 impl<A: 'static> Map<A> {
     /// Calls `handle` from the loop whenever the process gets `signal`, instead of what the signal did before.
@@ -37,8 +37,8 @@ impl<A: 'static> Map<A> {
         handle: impl FnMut(&mut Context<'_, A>, c_int) -> Result + 'static,
     ) -> Result<ChannelId> {
         let (here, there) = UnixStream::pair()?;
-        let registration = pipe::register(signal, there)?;
-        let id = self.add(here, Signal { signal, registration, handle })?;
+        let registration = Registration(pipe::register(signal, there)?);
+        let id = self.add(here, Signal { signal, _registration: registration, handle })?;
         self.set_background(id);
         Ok(id)
     }
@@ -46,8 +46,17 @@ impl<A: 'static> Map<A> {
 
 struct Signal<F> {
     signal: c_int,
-    registration: SigId,
+    _registration: Registration,
     handle: F,
+}
+
+/// Ends with its channel, however that goes: by a close, a removal, or with the whole map.
+struct Registration(SigId);
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        unregister(self.0);
+    }
 }
 
 impl<A, F> Channel<A> for Signal<F>
@@ -66,9 +75,5 @@ where
     fn handle_shutdown(&mut self, _cx: &mut Context<'_, A>) -> Result {
         // It goes on until the rest is gone, so that a second signal is heard too.
         Ok(())
-    }
-
-    fn handle_close(&mut self, _cx: &mut Context<'_, A>, _reason: CloseReason) {
-        unregister(self.registration);
     }
 }

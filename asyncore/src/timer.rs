@@ -44,6 +44,12 @@ impl<A: 'static> Map<A> {
     /// ```
     pub fn set_timer(&mut self, id: ChannelId, after: Duration) -> Option<TimerId> {
         self.live(id)?;
+        let slots = &self.slots;
+        self.deadlines.sweep(|id| {
+            slots
+                .get(id.slot())
+                .is_some_and(|place| place.generation.get() == id.generation() && place.entry.is_some())
+        });
         Some(TimerId(self.deadlines.set(self.time(), after, Due::Timer(id))))
     }
 

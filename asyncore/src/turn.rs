@@ -37,6 +37,9 @@ impl<A: 'static> Map<A> {
             }
             self.turn(app, None)?;
         }
+        if !self.has_work() {
+            self.end_shutdown();
+        }
         self.phase.stopping = false;
         Ok(())
     }

@@ -19,6 +19,7 @@ mod hazards;
 mod limits;
 mod membership;
 mod mixed;
+mod review;
 mod scripted;
 mod sequences;
 mod sequences_data;
