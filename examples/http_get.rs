@@ -27,7 +27,7 @@ use examples::program::{Common, complain};
 
 use client::Client;
 use failure::Failure;
-use url::Url;
+pub(crate) use url::Url;
 
 /// Prints what an http:// address holds.
 #[derive(Parser)]
