@@ -108,7 +108,9 @@ impl<A: 'static> Entry<A> {
             State::Connecting if self.dispatcher.has_connect_result() => Interest::NONE,
             State::Connecting => Interest::WRITE,
             State::Open | State::PeerClosed => {
-                Interest { read: reads && readable(), write: blocked || writable() }
+                // `handle_write` waits for an empty queue, and the queue may wait for its producer.
+                let has_room = self.dispatcher.outbox.is_none();
+                Interest { read: reads && readable(), write: blocked || (has_room && writable()) }
             }
             State::Finishing | State::WriteClosed => Interest { read: reads && readable(), write: blocked },
             // Input is dropped whether the handler was paused or not.

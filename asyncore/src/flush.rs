@@ -127,6 +127,8 @@ impl<A: 'static> Map<A> {
             self.resume_for_output(id);
         }
         if is_empty {
+            // `handle_write` may have waited for that.
+            self.touch_interest(id);
             match state {
                 State::Draining => return self.drained_to_close(id),
                 State::Finishing => self.finish_writing(id),

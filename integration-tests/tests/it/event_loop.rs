@@ -1,8 +1,11 @@
 //! The loop: turns, order, adding and removing inside callbacks, and its end.
 
+use std::cell::Cell;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use asyncore::{Address, Channel, ChannelId, Context, Limits, Map, Received, Result, TimerId};
+use asyncore::{Address, Channel, ChannelId, Context, Limits, Map, Producer, Received, Result, TimerId};
+use bytes::Bytes;
 use integration_tests::{
     Call, DEADLINE, Log, Net, Peer, Recorder, Script, each_net, map, options, run_to_the_end, settle,
     turn_until,
@@ -279,4 +282,36 @@ fn a_budget_of_nothing_is_a_budget_of_one() {
     assert_eq!(log.lines(), ["connect", "read a", "read b", "read c", "eof", "close Eof"]);
     assert_eq!(peer.read_rest(), b"abc");
     map.close(server.unwrap());
+}
+
+#[test]
+fn a_writable_channel_sleeps_while_its_producer_has_nothing_yet() {
+    struct Patient(Rc<Cell<Option<&'static str>>>);
+    impl Producer for Patient {
+        fn more(&mut self, _most: usize) -> Result<Option<Bytes>> {
+            Ok(match self.0.take() {
+                Some("") => None,
+                Some(data) => Some(data.into()),
+                None => Some(Bytes::new()),
+            })
+        }
+    }
+    let mut map: Map = map();
+    let log = Log::new();
+    let (mut peer, here) = Peer::pair();
+    let mut recorder = Recorder::new(&log);
+    recorder.writable = true;
+    let id = map.add(here, recorder).unwrap();
+    let next = Rc::new(Cell::new(None));
+    map.push_with_producer(id, Patient(next.clone()));
+    settle(&mut map, &mut ());
+    assert_eq!(log.lines(), ["connect"], "what stands behind the producer waits for it");
+    next.set(Some("data"));
+    map.touch(id);
+    settle(&mut map, &mut ());
+    assert_eq!(peer.read_bytes(4), b"data");
+    assert!(!log.has("write"));
+    next.set(Some(""));
+    map.touch(id);
+    turn_until(&mut map, &mut (), "room to write", |_, ()| log.has("write"));
 }
