@@ -70,7 +70,7 @@ impl<A: 'static> HttpServer<A> {
 
     /// Answers every request that is complete, for as long as the peer takes the answers.
     fn serve(&mut self, cx: &mut Context<'_, A>) {
-        let input = std::mem::take(&mut self.input);
+        let mut input = std::mem::take(&mut self.input);
         let mut rest = &input[..];
         while cx.map.is_reading(cx.id) {
             self.pass_over(&mut rest);
@@ -88,7 +88,10 @@ impl<A: 'static> HttpServer<A> {
             }
         }
         if !rest.is_empty() && cx.map.is_open(cx.id) {
-            self.input = rest.to_vec();
+            // An idle connection owns no buffer.
+            let used = input.len() - rest.len();
+            input.drain(..used);
+            self.input = input;
         }
     }
 
@@ -129,7 +132,7 @@ impl<A: 'static> HttpServer<A> {
 
 impl<A: 'static> Channel<A> for HttpServer<A> {
     fn handle_connect(&mut self, cx: &mut Context<'_, A>) -> Result {
-        let local = cx.map.get(cx.id).map(Dispatcher::local_addr).transpose()?.flatten();
+        let local = cx.map.get(cx.id).and_then(|connection| connection.local_addr().ok().flatten());
         self.local = local.and_then(|address| address.ip());
         cx.map.pause_when_high(cx.id, true);
         cx.map.set_timer(cx.id, self.idle_time);

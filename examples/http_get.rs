@@ -33,8 +33,7 @@ pub(crate) use url::Url;
 #[derive(Parser)]
 #[command(after_help = EXIT_STATUS)]
 struct Arguments {
-    /// What to get, such as `http://127.0.0.1:8142/status.json`.
-    #[arg(value_name = "URL")]
+    #[arg(value_name = "URL", help = "What to get, such as http://127.0.0.1:8142/status.json")]
     url: Url,
     /// Most bytes of body to take.
     #[arg(long, value_name = "N", default_value_t = 1 << 30)]

@@ -15,8 +15,8 @@ pub const STOP_TIME: Duration = Duration::from_secs(5);
 #[derive(Debug, clap::Args)]
 #[non_exhaustive]
 pub struct Common {
-    /// Log more to standard error: -v, -vv or -vvv; `RUST_LOG` overrides it.
-    #[arg(short, long, action = clap::ArgAction::Count)]
+    /// How much more than warnings to log.
+    #[arg(short, long, action = clap::ArgAction::Count, help = "Log more to standard error; RUST_LOG overrides it")]
     pub verbose: u8,
 }
 
