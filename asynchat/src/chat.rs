@@ -8,8 +8,8 @@ use crate::{Conversation, Framing, OnTooLong, Split, Terminator};
 /// One side of a conversation: what its user writes for each peer.
 ///
 /// Only [`found_terminator`](Self::found_terminator) must be written. Callbacks run as those of a
-/// [`Channel`] do: from the loop, one at a time, and none after the channel was closed or
-/// is to close when done. A message that follows a pause in the same read waits until reading is resumed.
+/// [`Channel`] do: from the loop, one at a time, and none but `handle_close` after the channel was closed. No input is
+/// delivered to a channel that is to close when done. A message that follows a pause in the same read waits until reading is resumed.
 ///
 /// ```
 /// use asynchat::{AsyncChat, Chat, Conversation};

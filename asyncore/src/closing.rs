@@ -95,12 +95,16 @@ impl<A: 'static> Map<A> {
     /// Called again, only the deadline changes, and only to an earlier one.
     pub fn shutdown(&mut self, deadline: Duration) {
         let key = self.deadlines.set(self.time(), deadline, Due::ShutDown);
-        if let Some(earlier) = self.phase.shutdown {
-            self.deadlines.cancel(key.max(earlier));
-            self.phase.shutdown = Some(key.min(earlier));
-            return;
+        match self.phase.shutdown.replace(key) {
+            None => {}
+            // One that has passed already does not bound what came since.
+            Some(earlier) if !self.deadlines.is_waiting(earlier) => return,
+            Some(earlier) => {
+                self.deadlines.cancel(key.max(earlier));
+                self.phase.shutdown = Some(key.min(earlier));
+                return;
+            }
         }
-        self.phase.shutdown = Some(key);
         tracing::info!(channels = self.channels, ?deadline, "shutting down");
         for id in self.ids() {
             let Some(entry) = self.live_mut(id) else { continue };

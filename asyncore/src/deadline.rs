@@ -49,6 +49,10 @@ impl Deadlines {
         key
     }
 
+    pub(crate) fn is_waiting(&self, key: DeadlineKey) -> bool {
+        self.waiting.contains_key(&key)
+    }
+
     /// Whether it was still waiting.
     pub(crate) fn cancel(&mut self, key: DeadlineKey) -> bool {
         self.waiting.remove(&key).is_some()

@@ -45,8 +45,8 @@ impl<A: 'static> Map<A> {
         let limits = dispatcher.limits.as_ref().unwrap_or(&self.limits);
         let most = limits.ac_out_buffer_size.max(1);
 
-        let before = outbox.bytes();
-        let filled = catch_unwind(AssertUnwindSafe(|| outbox.fill(most)));
+        let (before, kind) = (outbox.bytes(), dispatcher.socket.kind);
+        let filled = catch_unwind(AssertUnwindSafe(|| outbox.fill(most, kind)));
         let made = outbox.bytes() - before;
         self.queued += made;
         if outbox.load() > limits.high_mark {

@@ -6,8 +6,9 @@ use std::io::IoSlice;
 use bytes::{Buf, Bytes};
 
 use crate::panics::contain;
+use crate::push::KEEP_FROM;
 use crate::push::sealed::Sealed;
-use crate::{Producer, Result};
+use crate::{Kind, Producer, Result};
 
 /// What is queued for one socket, in order.
 ///
@@ -110,7 +111,7 @@ impl Outbox {
     }
 
     /// Asks the producer that stands first, until `most` bytes stand before the next one.
-    pub(crate) fn fill(&mut self, most: usize) -> Result<Filled> {
+    pub(crate) fn fill(&mut self, most: usize, kind: Kind) -> Result<Filled> {
         if self.queue.is_empty() {
             return Ok(Filled::Ready);
         }
@@ -134,7 +135,17 @@ impl Outbox {
                         }
                         Some(piece) => {
                             self.bytes += piece.len();
-                            self.queue.insert(at, Chunk::Kept(piece));
+                            // Small pieces of a stream are gathered, as they are when pushed.
+                            if piece.len() >= KEEP_FROM || kind == Kind::Datagram {
+                                self.queue.insert(at, Chunk::Kept(piece));
+                            } else if at > 0
+                                && let Some(Chunk::Copied(data)) = self.queue.get_mut(at - 1)
+                            {
+                                made += piece.len();
+                                data.extend_from_slice(&piece);
+                            } else {
+                                self.queue.insert(at, Chunk::Copied(piece.to_vec()));
+                            }
                         }
                     }
                     continue;
@@ -342,7 +353,7 @@ mod tests {
     fn drain(outbox: &mut Outbox, step: usize) -> Vec<u8> {
         let mut all = Vec::new();
         while !outbox.is_empty() {
-            assert_eq!(outbox.fill(step).unwrap(), Filled::Ready);
+            assert_eq!(outbox.fill(step, Kind::Stream).unwrap(), Filled::Ready);
             let bytes = next(outbox, step);
             outbox.advance(bytes.len());
             all.extend(bytes);
@@ -372,9 +383,9 @@ mod tests {
         let mut outbox = Outbox::default();
         outbox.push(&[b'x'; 10]);
         outbox.push_producer(Box::new(Pieces(vec![b"12345", b"67890"])));
-        assert_eq!(outbox.fill(10).unwrap(), Filled::Ready);
+        assert_eq!(outbox.fill(10, Kind::Stream).unwrap(), Filled::Ready);
         assert_eq!(outbox.bytes(), 10);
-        assert_eq!(outbox.fill(12).unwrap(), Filled::Ready);
+        assert_eq!(outbox.fill(12, Kind::Stream).unwrap(), Filled::Ready);
         assert_eq!(outbox.bytes(), 15);
     }
 
@@ -383,7 +394,7 @@ mod tests {
         let mut outbox = Outbox::default();
         outbox.push_producer(Box::new(Pieces(vec![b"", b"late"])));
         outbox.push(b" end");
-        assert_eq!(outbox.fill(100).unwrap(), Filled::Waiting);
+        assert_eq!(outbox.fill(100, Kind::Stream).unwrap(), Filled::Waiting);
         assert_eq!(next(&outbox, 100), b"");
         assert!(!outbox.is_empty());
         assert_eq!(drain(&mut outbox, 100), b"late end");

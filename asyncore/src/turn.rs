@@ -13,15 +13,7 @@ impl<A: 'static> Map<A> {
     ///
     /// If called from a callback, or the poller fails for good. What fails in a channel stays in that channel.
     pub fn run(&mut self, app: &mut A) -> Result {
-        self.refuse_in_callback()?;
-        while self.has_work() && !self.phase.stopping {
-            self.turn(app, None)?;
-        }
-        if !self.has_work() {
-            self.end_shutdown();
-        }
-        self.phase.stopping = false;
-        Ok(())
+        self.run_for(app, usize::MAX)
     }
 
     /// Serves `turns` turns, fewer if the last channel goes or [`stop`](Self::stop) is called before.
@@ -31,6 +23,7 @@ impl<A: 'static> Map<A> {
     /// As [`run`](Self::run).
     pub fn run_for(&mut self, app: &mut A, turns: usize) -> Result {
         self.refuse_in_callback()?;
+        self.phase.stopping = false;
         for _ in 0..turns {
             if !self.has_work() || self.phase.stopping {
                 break;
@@ -40,7 +33,6 @@ impl<A: 'static> Map<A> {
         if !self.has_work() {
             self.end_shutdown();
         }
-        self.phase.stopping = false;
         Ok(())
     }
 
@@ -51,10 +43,14 @@ impl<A: 'static> Map<A> {
     /// As [`run`](Self::run).
     pub fn poll(&mut self, app: &mut A, timeout: Option<Duration>) -> Result {
         self.refuse_in_callback()?;
-        self.turn(app, timeout)
+        let turned = self.turn(app, timeout);
+        if !self.has_work() {
+            self.end_shutdown();
+        }
+        turned
     }
 
-    /// Ends [`run`](Self::run) after this turn; the channels stay as they are.
+    /// Ends [`run`](Self::run) after the turn that is under way; the channels stay as they are. For a callback.
     pub const fn stop(&mut self) {
         self.phase.stopping = true;
     }
