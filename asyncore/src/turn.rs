@@ -23,16 +23,13 @@ impl<A: 'static> Map<A> {
     /// As [`run`](Self::run).
     pub fn run_for(&mut self, app: &mut A, turns: usize) -> Result {
         self.refuse_in_callback()?;
-        self.phase.stopping = false;
         for _ in 0..turns {
             if !self.has_work() || self.phase.stopping {
                 break;
             }
             self.turn(app, None)?;
         }
-        if !self.has_work() {
-            self.end_shutdown();
-        }
+        self.end_run();
         Ok(())
     }
 
@@ -44,15 +41,22 @@ impl<A: 'static> Map<A> {
     pub fn poll(&mut self, app: &mut A, timeout: Option<Duration>) -> Result {
         self.refuse_in_callback()?;
         let turned = self.turn(app, timeout);
-        if !self.has_work() {
-            self.end_shutdown();
-        }
+        self.end_run();
         turned
     }
 
-    /// Ends [`run`](Self::run) after the turn that is under way; the channels stay as they are. For a callback.
+    /// Ends [`run`](Self::run) after the turn that is under way; the channels stay as they are. Between runs it ends the next
+    /// one before its first turn.
     pub const fn stop(&mut self) {
         self.phase.stopping = true;
+    }
+
+    /// What was asked of this run is not asked of the next.
+    fn end_run(&mut self) {
+        self.phase.stopping = false;
+        if !self.has_work() {
+            self.end_shutdown();
+        }
     }
 
     fn turn(&mut self, app: &mut A, timeout: Option<Duration>) -> Result {
