@@ -70,10 +70,11 @@ pub fn announce<A: 'static>(map: &Map<A>, listeners: &[ChannelId]) {
     }
 }
 
-/// As [`announce`], with the address to give to a browser behind it.
+/// As [`announce`], with a line for the browser behind each.
 pub fn announce_page<A: 'static>(map: &Map<A>, listeners: &[ChannelId]) {
     for address in listeners.iter().filter_map(|id| address_of(map.get(*id)?)) {
-        say(&format!("listening on {address} for browsers: http://{address}/"));
+        say(&format!("listening on {address}"));
+        say(&format!("for browsers: http://{address}/"));
     }
 }
 

@@ -184,7 +184,7 @@ impl Program {
     /// The next address that it says it listens on.
     pub(crate) fn address(&self) -> SocketAddr {
         let line = self.lines.recv_timeout(DEADLINE).expect("a line before the deadline");
-        let address = line.strip_prefix("listening on ").and_then(|rest| rest.split(' ').next());
+        let address = line.strip_prefix("listening on ");
         address.and_then(|address| address.parse().ok()).unwrap_or_else(|| panic!("no address in {line:?}"))
     }
 
