@@ -28,9 +28,13 @@ fn each_program_explains_itself() {
 fn each_server_tells_every_address_that_it_listens_on_and_nothing_else() {
     for name in SERVERS {
         let mut server = Program::serve(name);
-        let listeners = if name == "chat_room" { 2 } else { 1 };
-        for _ in 0..listeners {
-            TcpStream::connect(server.address()).expect("a connection");
+        let has_page = name == "chat_room";
+        TcpStream::connect(server.address()).expect("a connection");
+        if has_page {
+            let page = server.address();
+            TcpStream::connect(page).expect("a connection");
+            let line = server.lines.recv_timeout(DEADLINE).expect("a line for the browser");
+            assert_eq!(line, format!("for browsers: http://{page}/"));
         }
         server.signal(Signal::TERM);
         assert!(server.wait().success(), "{name}");
