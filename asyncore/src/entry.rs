@@ -24,7 +24,7 @@ pub(crate) struct Entry<A: 'static> {
 
 /// A set of marks on a channel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Flags(u16);
+pub(crate) struct Flags(u32);
 
 impl Flags {
     /// In [`Map::touched`](crate::Map::touched).
@@ -134,6 +134,6 @@ mod tests {
 
     #[test]
     fn the_size_of_a_slot_is_pinned() {
-        assert!(size_of::<Slot<()>>() <= 128, "{}", size_of::<Slot<()>>());
+        assert!(size_of::<Slot<()>>() <= 120, "{}", size_of::<Slot<()>>());
     }
 }

@@ -4,7 +4,7 @@ use std::fs::File;
 
 use crate::buffer::BufferPool;
 use crate::deadline::Due;
-use crate::entry::Flags;
+use crate::entry::{Entry, Flags};
 use crate::interest::Pauses;
 use crate::socket::{AcceptError, Moved};
 use crate::{Address, ChannelId, Dispatcher, Kind, Map, ReadBuffer, Result, State};
@@ -326,11 +326,9 @@ impl<A: 'static> Map<A> {
     /// A descriptor or a place is free, or the pause is over: listeners accept again.
     pub(crate) fn feed_starved(&mut self) {
         for id in std::mem::take(&mut self.starved) {
-            if let Some(Some(mut rare)) = self.live_mut(id).map(|entry| {
-                entry.pauses.remove(Pauses::ACCEPT);
-                entry.dispatcher.rare.take()
-            }) && let Some(key) = rare.deadline.take()
-            {
+            let Some(Entry { dispatcher, pauses, .. }) = self.live_mut(id) else { continue };
+            pauses.remove(Pauses::ACCEPT);
+            if let Some(key) = dispatcher.rare.as_mut().and_then(|rare| rare.deadline.take()) {
                 self.deadlines.cancel(key);
             }
             self.touch(id);

@@ -97,7 +97,7 @@ impl<A: 'static> Map<A> {
             Some(Ok(())) => {
                 let dispatcher = &mut entry.dispatcher;
                 dispatcher.state = State::Open;
-                let ending = dispatcher.rare.take().and_then(|rare| rare.when_connected);
+                let ending = dispatcher.rare.as_mut().and_then(|rare| rare.when_connected.take());
                 tracing::debug!(%id, peer = %dispatcher.peer(), "connected");
                 if dispatcher.outbox.is_some() {
                     self.make_unsent(id);
