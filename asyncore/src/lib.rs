@@ -89,6 +89,7 @@ mod panics;
 mod poller;
 mod producer;
 mod push;
+mod rate;
 mod reason;
 mod serve;
 #[cfg(feature = "signals")]
@@ -112,6 +113,7 @@ pub use limits::{
 pub use map::{Counters, Map};
 pub use producer::Producer;
 pub use push::{KEEP_FROM, PushData, Pushed};
+pub use rate::Rate;
 pub use reason::{CloseReason, Timeout};
 #[cfg(feature = "signals")]
 pub use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
