@@ -13,7 +13,7 @@
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use polling::{PollMode, Poller as Inner};
@@ -40,7 +40,7 @@ pub(crate) struct Event {
 /// A descriptor and its registration; leaves the poller before it closes.
 pub(crate) struct Source {
     /// `Some` while registered.
-    registered: Option<Rc<Inner>>,
+    registered: Option<Arc<Inner>>,
     fd: OwnedFd,
 }
 
@@ -62,7 +62,7 @@ impl Source {
         // SAFETY: the descriptor is owned by this source, which hands out neither ownership nor `&mut` while
         // `registered` is set, and deletes it from the poller before it drops or gives it away.
         unsafe { poller.inner.add_with_mode(&self.fd, event, PollMode::Level)? };
-        self.registered = Some(Rc::clone(&poller.inner));
+        self.registered = Some(Arc::clone(&poller.inner));
         Ok(())
     }
 
@@ -96,7 +96,7 @@ impl fmt::Debug for Source {
 
 /// The poller of one map.
 pub(crate) struct Poller {
-    inner: Rc<Inner>,
+    inner: Arc<Inner>,
     wait: Waiting,
 }
 
@@ -122,7 +122,7 @@ impl Poller {
             Wait::Direct if direct::is_proved() => Waiting::Direct(Vec::with_capacity(BATCH)),
             Wait::Direct | Wait::Portable => Waiting::Portable(polling::Events::with_capacity(BATCH_SIZE)),
         };
-        Ok(Self { inner: Rc::new(inner), wait })
+        Ok(Self { inner: Arc::new(inner), wait })
     }
 
     /// Waits for events and appends them to `batch`; the end of the timeout and a notification append nothing.
