@@ -97,7 +97,8 @@ pub trait Chat<A: 'static = ()>: 'static {
         Ok(())
     }
 
-    /// A timer is due that was set with [`Map::set_timer`](asyncore::Map::set_timer).
+    /// A timer has come that was set with [`Map::set_timer`](asyncore::Map::set_timer) or
+    /// [`Map::set_interval`](asyncore::Map::set_interval).
     ///
     /// # Errors
     ///

@@ -151,7 +151,8 @@ pub trait Channel<A: 'static = ()>: Any {
         Ok(())
     }
 
-    /// A timer is due that was set with [`Map::set_timer`](crate::Map::set_timer).
+    /// A timer has come that was set with [`Map::set_timer`](crate::Map::set_timer) or
+    /// [`Map::set_interval`](crate::Map::set_interval).
     ///
     /// # Errors
     ///

@@ -141,12 +141,14 @@ impl<A: 'static> Map<A> {
             _ => reason,
         };
         entry.dispatcher.reason = Some(reason);
+        let timers = entry.dispatcher.rare.as_mut().and_then(|rare| rare.timers.take());
         let outbox = entry.dispatcher.outbox.take();
         let unsent = outbox.as_ref().map_or(0, |outbox| outbox.bytes());
         tracing::debug!(%id, peer = %entry.dispatcher.peer(), %reason, unsent, "channel closed");
         if let Some(outbox) = outbox {
             self.recycle(outbox);
         }
+        self.cancel_timers(timers);
         self.counters.closed += 1;
         self.closed.push(id);
         self.update_serving(id);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use crate::ChannelId;
+use crate::{ChannelId, TimerId};
 
 /// What happens when a deadline passes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,8 +16,8 @@ pub(crate) enum Due {
     Retry(ChannelId),
     /// A listener that was out of descriptors accepts again.
     Accept(ChannelId),
-    /// A channel has set a timer.
-    Timer(ChannelId),
+    /// A timer comes.
+    Timer(TimerId),
     /// A shutdown has lasted long enough.
     ShutDown,
 }
@@ -30,13 +30,17 @@ pub(crate) struct DeadlineKey {
     number: u64,
 }
 
+impl DeadlineKey {
+    pub(crate) const fn at(self) -> Instant {
+        self.at
+    }
+}
+
 /// An ordered list of deadlines; set, cancel and take are O(log n).
 #[derive(Debug, Default)]
 pub(crate) struct Deadlines {
     waiting: BTreeMap<DeadlineKey, Due>,
     set: u64,
-    /// From how many deadlines on it is worth looking for those of channels that are gone.
-    sweep_from: usize,
 }
 
 impl Deadlines {
@@ -58,13 +62,9 @@ impl Deadlines {
         self.waiting.remove(&key).is_some()
     }
 
-    /// Forgets the timers of channels that are gone, when there are twice as many deadlines as the last sweep left: so
-    /// that connections that come and go, each with a long timer, do not pile up.
-    pub(crate) fn sweep(&mut self, lives: impl Fn(ChannelId) -> bool) {
-        if self.waiting.len() >= self.sweep_from {
-            self.waiting.retain(|_, due| if let Due::Timer(id) = due { lives(*id) } else { true });
-            self.sweep_from = (2 * self.waiting.len()).max(SWEEP_FROM);
-        }
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.waiting.len()
     }
 
     pub(crate) fn next(&self) -> Option<Instant> {
@@ -83,9 +83,6 @@ impl Deadlines {
         (first.key().at <= now && first.key().number <= mark).then(|| first.remove_entry())
     }
 }
-
-/// Fewer deadlines than this are not worth a sweep.
-const SWEEP_FROM: usize = 1024;
 
 /// As good as never.
 const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
@@ -120,22 +117,5 @@ mod tests {
         assert_eq!(take(at(3)), Some(Due::Linger(id(2))));
         assert_eq!(take(at(3)), None);
         assert_eq!(deadlines.next(), None);
-    }
-
-    #[test]
-    fn timers_of_channels_that_are_gone_do_not_pile_up() {
-        let start = Instant::now();
-        let mut deadlines = Deadlines::default();
-        for slot in 0..100 * u32::try_from(SWEEP_FROM).unwrap() {
-            // The even ones stay at first, then go too.
-            deadlines.sweep(|id| id.slot() % 2 == 0 && id.slot() + 5000 > slot as usize);
-            let id = ChannelId::new(slot, NonZeroU32::MIN);
-            deadlines.set(start, Duration::from_secs(3600), Due::Timer(id));
-            assert!(deadlines.waiting.len() <= 4 * 5000, "{}", deadlines.waiting.len());
-        }
-        deadlines.set(start, Duration::ZERO, Due::ShutDown);
-        deadlines.sweep_from = 0;
-        deadlines.sweep(|_| false);
-        assert_eq!(deadlines.waiting.len(), 1, "only timers are swept");
     }
 }

@@ -15,7 +15,7 @@ use crate::limits::BACKLOG;
 use crate::outbox::Outbox;
 use crate::poller::Source;
 use crate::socket::{AcceptError, Connecting, Moved, Socket};
-use crate::{Address, CloseReason, Family, Kind, Limits};
+use crate::{Address, CloseReason, Family, Kind, Limits, TimerId};
 
 /// A thin wrapper of one non-blocking socket: the half of a channel that the map keeps.
 ///
@@ -108,6 +108,8 @@ pub(crate) struct Rare {
     pub(crate) connected: Option<io::Result<()>>,
     /// The deadline of a closing channel or of a listener's pause.
     pub(crate) deadline: Option<DeadlineKey>,
+    /// The first in the list of its timers.
+    pub(crate) timers: Option<TimerId>,
     /// What `bytes_out` was when the drain deadline was last set.
     pub(crate) drained_at: u64,
     /// Input dropped while lingering.

@@ -39,6 +39,7 @@
 //! - [`Channel`] is what you write: two predicates and the callbacks, each with a default.
 //! - [`Context`] is what a callback is given: the map, your own state, and the channel's [`ChannelId`].
 //! - [`Dispatcher`] is one socket with its [`State`]. Prepare one by hand, or use [`Map::listen`] and [`Map::connect`].
+//! - [`Map::set_timer`], [`Map::set_interval`], [`Map::after`] and [`Map::every`] set timers, a channel's or the map's.
 //! - [`Producer`] makes output while it is sent. [`Pushed`] says what became of a push.
 //! - [`Limits`] and [`Options`] bound what a channel and a map may cost. They are on from the start.
 //! - [`CloseReason`] says why a channel closed. Its `handle_close` is called exactly once.
@@ -51,7 +52,7 @@
 //! # What it does not do
 //!
 //! - Run anything in parallel. A callback that takes a second stops everything for a second.
-//! - Periodic timers and ready-made timeouts, TLS, wake-ups from other threads, files and pipes: they do not exist here.
+//! - Ready-made timeouts, TLS, wake-ups from other threads, files and pipes: they do not exist here.
 //! - Resolve names in the background. [`Map::listen`] resolves where it is called; [`Map::connect`] takes addresses.
 //! - Windows, and systems whose poller has no level-triggered events. It is tested on Linux.
 

@@ -16,6 +16,7 @@ use crate::id::MAX_SLOTS;
 use crate::interest::{Interest, Pauses};
 use crate::outbox::OutboxPool;
 use crate::poller::{Event, Poller};
+use crate::timer::Timers;
 use crate::{Channel, ChannelId, CloseReason, Context, Dispatcher, Error, Limits, Options, Result, State};
 
 /// The shared map of channels, and the loop that serves them.
@@ -72,6 +73,7 @@ pub struct Map<A: 'static = ()> {
     pub(crate) batch: Vec<Event>,
 
     pub(crate) deadlines: Deadlines,
+    pub(crate) timers: Timers<A>,
     pub(crate) clock: Clock,
     /// The time of this turn.
     pub(crate) now: Instant,
@@ -124,6 +126,8 @@ pub struct Counters {
     pub turns: u64,
     /// Events that the poller reported.
     pub events: u64,
+    /// Deadlines that passed: of timers, of timeouts, and of what the loop itself waits for.
+    pub deadlines: u64,
     /// Connections accepted.
     pub accepted: u64,
     /// Accepts that failed.
@@ -167,6 +171,7 @@ impl<A: 'static> Map<A> {
             spare: Vec::new(),
             batch: Vec::new(),
             deadlines: Deadlines::default(),
+            timers: Timers::default(),
             clock,
             now: clock.now(),
             buffers: Rc::default(),
@@ -335,7 +340,7 @@ impl<A: 'static> Map<A> {
     }
 
     /// Takes a channel back out of the map: its dispatcher, with what is queued, and its handler, with what that has
-    /// read. `handle_close` is not called.
+    /// read. `handle_close` is not called, and its timers are cancelled.
     ///
     /// `None` when it is gone, or while one of its callbacks runs.
     pub fn remove(&mut self, id: ChannelId) -> Option<(Dispatcher, Box<dyn Channel<A>>)> {
@@ -349,6 +354,10 @@ impl<A: 'static> Map<A> {
         }
         self.queued -= entry.dispatcher.queued();
         self.cancel_deadline(&mut entry.dispatcher);
+        if let Some(rare) = &mut entry.dispatcher.rare {
+            let timers = rare.timers.take();
+            self.cancel_timers(timers);
+        }
         self.feed_starved();
         tracing::debug!(%id, peer = %entry.dispatcher.peer(), "channel removed");
         Some((entry.dispatcher, handler))

@@ -15,6 +15,7 @@ impl<A: 'static> Map<A> {
         let before = self.deadlines.mark();
         for _ in 0..MOST_DEADLINES {
             let Some((key, due)) = self.deadlines.take_due(self.now, before) else { break };
+            self.counters.deadlines += 1;
             match due {
                 Due::Linger(id) => self.close_as(id, CloseReason::Local),
                 Due::Drain(id) => self.check_drain(id),
@@ -23,7 +24,7 @@ impl<A: 'static> Map<A> {
                     self.make_unsent(id);
                 }
                 Due::Accept(_) => self.feed_starved(),
-                Due::Timer(id) => self.serve_timer(app, id, key),
+                Due::Timer(timer) => self.serve_timer(app, timer, key),
                 Due::ShutDown => {
                     for id in self.ids() {
                         self.close_as(id, CloseReason::ShutDown);
