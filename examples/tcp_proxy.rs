@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use asyncore::{Channel, ChannelId, CloseReason, Context, Dispatcher, Map, Received, Result, State};
+use asyncore::{Channel, ChannelId, CloseReason, Context, Map, Received, Result};
 use clap::Parser;
 use examples::program::{Common, announce};
 
@@ -47,16 +47,10 @@ impl Side {
 
 impl Channel for Side {
     fn handle_connect(&mut self, cx: &mut Context<'_>) -> Result {
-        match self.role {
-            Role::Fresh(to) => {
-                let upstream = cx.map.connect(to, Self { role: Role::Paired(cx.id) })?;
-                self.role = Role::Paired(upstream);
-            }
-            // The client may have ended its side before there was anyone to tell.
-            Role::Paired(client) if cx.map.get(client).map(Dispatcher::state) == Some(State::PeerClosed) => {
-                cx.map.shutdown_write(cx.id);
-            }
-            Role::Paired(_) => {}
+        if let Role::Fresh(to) = self.role {
+            let upstream = cx.map.connect(to, Self { role: Role::Paired(cx.id) })?;
+            self.role = Role::Paired(upstream);
+            cx.map.pipe(cx.id, upstream);
         }
         Ok(())
     }
@@ -66,18 +60,6 @@ impl Channel for Side {
             return Ok(());
         };
         cx.map.push(other, &data);
-        let is_high =
-            |limits: &asyncore::Limits| cx.map.get(other).is_some_and(|to| to.queued() > limits.high_mark);
-        if cx.map.limits(other).is_some_and(is_high) {
-            cx.map.pause_reading(cx.id);
-        }
-        Ok(())
-    }
-
-    fn handle_drained(&mut self, cx: &mut Context<'_>) -> Result {
-        if let Some(other) = self.other() {
-            cx.map.resume_reading(other);
-        }
         Ok(())
     }
 

@@ -151,6 +151,7 @@ impl<A: 'static> Map<A> {
         self.cancel_timers(timers);
         self.counters.closed += 1;
         self.closed.push(id);
+        self.end_couplings(id);
         self.update_serving(id);
     }
 

@@ -9,6 +9,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::address::PackedAddress;
+use crate::coupling::Coupling;
 use crate::deadline::DeadlineKey;
 use crate::entry::Flags;
 use crate::limits::BACKLOG;
@@ -118,6 +119,8 @@ pub(crate) struct Rare {
     pub(crate) when_connected: Option<Ending>,
     /// Of a channel that was removed: what it knew of the end of its input.
     pub(crate) end_of_input: Flags,
+    /// Whose output it waits for, and who waits for its own.
+    pub(crate) coupling: Option<Box<Coupling>>,
 }
 
 /// An end that waits until the channel is connected and its queue is empty.
@@ -476,6 +479,10 @@ impl Dispatcher {
             // The connection is lost already; its first read tells.
             tracing::debug!(%error, "no TCP_NODELAY");
         }
+    }
+
+    pub(crate) fn coupling_mut(&mut self) -> Option<&mut Coupling> {
+        self.rare.as_mut()?.coupling.as_deref_mut()
     }
 
     pub(crate) fn rare(&mut self) -> &mut Rare {

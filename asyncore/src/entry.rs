@@ -57,6 +57,10 @@ impl Flags {
     pub(crate) const FLOWING: Self = Self(1 << 13);
     /// Does not read while its output is high.
     pub(crate) const COUPLED: Self = Self(1 << 14);
+    /// Others do not read while its output is high.
+    pub(crate) const FED: Self = Self(1 << 15);
+    /// With one of these, something waits while its output is high.
+    pub(crate) const WAITED_FOR: Self = Self(Self::COUPLED.0 | Self::FED.0);
 
     /// With one of these, a channel with output is not put on the list of those that write.
     pub(crate) const NOT_TO_WRITE: Self = Self(Self::UNSENT.0 | Self::BLOCKED.0 | Self::PUT_OFF.0);

@@ -8,6 +8,7 @@ use crate::callback::Fault;
 use crate::deadline::Due;
 use crate::entry::{Entry, Flags};
 use crate::input::is_refused;
+use crate::interest::Pauses;
 use crate::outbox::Filled;
 use crate::panics::describe;
 use crate::socket::{Moved, is_short_of_memory};
@@ -110,7 +111,9 @@ impl<A: 'static> Map<A> {
 
     /// What follows a write: the low mark, and the end of a queue that something waits for.
     fn after_write(&mut self, app: &mut A, id: ChannelId) {
-        let Some(Entry { dispatcher, flags, .. }) = Self::entry_in(&mut self.slots, id) else { return };
+        let Some(Entry { dispatcher, flags, pauses, .. }) = Self::entry_in(&mut self.slots, id) else {
+            return;
+        };
         let limits = dispatcher.limits.as_ref().unwrap_or(&self.limits);
         let outbox = dispatcher.outbox.as_ref();
         let is_low = outbox.is_none_or(|outbox| outbox.load() <= limits.low_mark);
@@ -123,8 +126,8 @@ impl<A: 'static> Map<A> {
         }
         let state = dispatcher.state;
         let is_empty = dispatcher.outbox.is_none();
-        if is_low {
-            self.resume_for_output(id);
+        if is_low && (flags.has(Flags::FED) || pauses.contains(Pauses::OUTPUT)) {
+            self.went_low(id);
         }
         if is_empty {
             // `handle_write` may have waited for that.

@@ -197,34 +197,7 @@ impl<A: 'static> Map<A> {
         self.resume(id, Pauses::USER);
     }
 
-    /// Chooses whether a channel's reading waits while its own output is above the high mark, until that has fallen to
-    /// the low mark. Off for a new channel.
-    ///
-    /// For channels that answer what they read: a peer that does not take its answers then stops asking.
-    pub fn pause_when_high(&mut self, id: ChannelId, pauses: bool) {
-        let Some(entry) = self.live_mut(id) else { return };
-        if pauses {
-            entry.flags.set(Flags::COUPLED);
-            if entry.flags.has(Flags::HIGH) {
-                self.pause_for_output(id);
-            }
-        } else {
-            entry.flags.clear(Flags::COUPLED);
-            self.resume_for_output(id);
-        }
-    }
-
-    /// The output of a coupled channel went over its high mark.
-    pub(crate) fn pause_for_output(&mut self, id: ChannelId) {
-        self.pause(id, Pauses::OUTPUT);
-    }
-
-    /// The output of a coupled channel has fallen to its low mark.
-    pub(crate) fn resume_for_output(&mut self, id: ChannelId) {
-        self.resume(id, Pauses::OUTPUT);
-    }
-
-    fn pause(&mut self, id: ChannelId, reason: Pauses) {
+    pub(crate) fn pause(&mut self, id: ChannelId, reason: Pauses) {
         if let Some(entry) = self.live_mut(id) {
             entry.pauses.insert(reason);
             self.touch(id);
@@ -232,7 +205,7 @@ impl<A: 'static> Map<A> {
         }
     }
 
-    fn resume(&mut self, id: ChannelId, reason: Pauses) {
+    pub(crate) fn resume(&mut self, id: ChannelId, reason: Pauses) {
         if let Some(entry) = self.live_mut(id)
             && entry.pauses.contains(reason)
         {

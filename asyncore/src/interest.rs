@@ -23,6 +23,8 @@ impl Pauses {
     pub(crate) const ACCEPT: Self = Self(2);
     /// Its own output is above the high mark: `pause_when_high`.
     pub(crate) const OUTPUT: Self = Self(4);
+    /// The output of a channel that it is coupled to is high: `couple`.
+    pub(crate) const COUPLING: Self = Self(8);
 
     pub(crate) const fn is_empty(self) -> bool {
         self.0 == 0

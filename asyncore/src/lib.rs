@@ -73,6 +73,7 @@ mod channel;
 mod clock;
 mod closing;
 mod context;
+mod coupling;
 mod deadline;
 mod default_map;
 mod dispatcher;

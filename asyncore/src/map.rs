@@ -345,6 +345,7 @@ impl<A: 'static> Map<A> {
     /// `None` when it is gone, or while one of its callbacks runs.
     pub fn remove(&mut self, id: ChannelId) -> Option<(Dispatcher, Box<dyn Channel<A>>)> {
         self.live(id)?.handler.as_ref()?;
+        self.end_couplings(id);
         let mut entry = self.vacate(id)?;
         let handler = entry.handler.take()?;
         entry.dispatcher.socket.source.deregister();

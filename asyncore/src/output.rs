@@ -149,8 +149,8 @@ impl<A: 'static> Map<A> {
         Self::list(entry, id, &mut self.touched, &mut self.unsent);
         if is_high {
             entry.flags.set(Flags::HIGH);
-            if entry.flags.has(Flags::COUPLED) {
-                self.pause_for_output(id);
+            if entry.flags.any(Flags::WAITED_FOR) {
+                self.went_high(id);
             }
         } else if kind == Kind::Stream
             && entry.flags.has(Flags::UNSENT)

@@ -4,6 +4,7 @@ mod chat;
 mod chat_ends;
 mod chat_output;
 mod connecting;
+mod coupling;
 mod datagrams;
 mod defects;
 mod defects_api;
