@@ -42,6 +42,7 @@
 //! - [`Map::set_timer`], [`Map::set_interval`], [`Map::after`] and [`Map::every`] set timers, a channel's or the map's.
 //! - [`Producer`] makes output while it is sent. [`Pushed`] says what became of a push.
 //! - [`Limits`] and [`Options`] bound what a channel and a map may cost. They are on from the start.
+//! - [`Remote`] is a handle on a map for other threads: they post closures, push bytes, and stop the loop.
 //! - [`CloseReason`] says why a channel closed. Its `handle_close` is called exactly once.
 //! - [`default_map()`] and [`run()`] serve programs that need no more than one map in a thread.
 //!
@@ -52,7 +53,7 @@
 //! # What it does not do
 //!
 //! - Run anything in parallel. A callback that takes a second stops everything for a second.
-//! - Ready-made timeouts, TLS, wake-ups from other threads, files and pipes: they do not exist here.
+//! - Ready-made timeouts, TLS, files and pipes: they do not exist here.
 //! - Resolve names in the background. [`Map::listen`] resolves where it is called; [`Map::connect`] takes addresses.
 //! - Windows, and systems whose poller has no level-triggered events. It is tested on Linux.
 
@@ -93,6 +94,7 @@ mod producer;
 mod push;
 mod rate;
 mod reason;
+mod remote;
 mod serve;
 #[cfg(feature = "signals")]
 mod signals;
@@ -110,13 +112,14 @@ pub use id::ChannelId;
 pub use input::Received;
 pub use limits::{
     AC_OUT_BUFFER_SIZE, ACCEPT_BUDGET, BACKLOG, DRAIN_TIME, HIGH_MARK, LINGER_BYTES, LINGER_TIME, LOW_MARK,
-    Limits, MAP_OUTPUT_LIMIT, OUTPUT_LIMIT, OnFull, Options, READ_BUDGET, SPARE_DESCRIPTORS, Wait,
+    Limits, MAP_OUTPUT_LIMIT, OUTPUT_LIMIT, OnFull, Options, POSTS, READ_BUDGET, SPARE_DESCRIPTORS, Wait,
 };
 pub use map::{Counters, Map};
 pub use producer::Producer;
 pub use push::{KEEP_FROM, PushData, Pushed};
 pub use rate::Rate;
 pub use reason::{CloseReason, Timeout};
+pub use remote::{POST_BUDGET, PostError, Remote};
 #[cfg(feature = "signals")]
 pub use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 pub use socket::{Family, Kind};

@@ -84,6 +84,9 @@ pub struct Options {
     pub output: usize,
     /// Most connections that one listener accepts in one turn, [`ACCEPT_BUDGET`] by default; 0 counts as 1.
     pub accept_budget: usize,
+    /// Most closures and pushes of other threads that wait for the loop, [`POSTS`] by default; 0 counts as 1. The bytes
+    /// of such pushes are bounded by [`output`](Self::output).
+    pub posts: usize,
     /// The limits of channels that were not given their own.
     pub limits: Limits,
 }
@@ -95,6 +98,7 @@ impl Default for Options {
             connections: default_connections(),
             output: MAP_OUTPUT_LIMIT,
             accept_budget: ACCEPT_BUDGET,
+            posts: POSTS,
             limits: Limits::default(),
         }
     }
@@ -148,6 +152,10 @@ pub const MAP_OUTPUT_LIMIT: usize = 256 << 20;
 /// Most connections a listener accepts in a turn: 64, enough to empty a burst quickly and few enough that those
 /// already connected do not wait for it.
 pub const ACCEPT_BUDGET: usize = 64;
+
+/// Most posts of other threads that wait for the loop: 65,536, 64 turns' worth, which the loop serves in milliseconds; one
+/// that is that far behind does not catch up.
+pub const POSTS: usize = 1 << 16;
 
 /// Connections that the system queues for a listener before it is served: 4096. With the usual 128 a burst of
 /// connects overflows and stalls clients for a second (the SYN's retry).

@@ -16,6 +16,7 @@ use crate::id::MAX_SLOTS;
 use crate::interest::{Interest, Pauses};
 use crate::outbox::OutboxPool;
 use crate::poller::{Event, Poller};
+use crate::remote::Posts;
 use crate::timer::Timers;
 use crate::{Channel, ChannelId, CloseReason, Context, Dispatcher, Error, Limits, Options, Result, State};
 
@@ -48,6 +49,8 @@ use crate::{Channel, ChannelId, CloseReason, Context, Dispatcher, Error, Limits,
 /// # Ok::<(), asyncore::Error>(())
 /// ```
 pub struct Map<A: 'static = ()> {
+    /// First of all: what the others own as they are dropped finds that the map is gone.
+    pub(crate) posts: Posts<A>,
     /// Declared before the slots: the poller is gone when their sockets close.
     pub(crate) poller: Poller,
     pub(crate) slots: Vec<Slot<A>>,
@@ -157,8 +160,10 @@ impl<A: 'static> Map<A> {
     /// If the system has no poller to give, or none with level-triggered events.
     pub fn with_options(options: Options) -> Result<Self> {
         let clock = Clock::System;
+        let poller = Poller::new(options.wait)?;
         Ok(Self {
-            poller: Poller::new(options.wait)?,
+            posts: Posts::new(&options, Some(poller.waker())),
+            poller,
             slots: Vec::new(),
             free: Vec::new(),
             channels: 0,

@@ -14,7 +14,16 @@ pub(crate) fn describe(payload: Box<dyn Any + Send>) -> String {
     text
 }
 
-/// Runs `f`; a panic in it is logged, and goes no further.
+/// Runs what is no channel's; a panic in it is logged with what it said, and goes no further.
+pub(crate) fn guard(doing: &str, f: impl FnOnce()) {
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(f)) {
+        // Not among the log's arguments, which are not evaluated when nobody listens.
+        let panic = describe(panic);
+        tracing::error!(doing, panic, "contained a panic");
+    }
+}
+
+/// Runs `f`, a drop most likely; a panic in it is logged, and goes no further.
 pub(crate) fn contain(doing: &str, f: impl FnOnce()) {
     if let Err(second) = catch_unwind(AssertUnwindSafe(f)) {
         tracing::error!(doing, "contained a panic");

@@ -100,6 +100,18 @@ pub(crate) struct Poller {
     wait: Waiting,
 }
 
+/// Ends the wait of a poller, from any thread: the one under way, or the next.
+#[derive(Clone)]
+pub(crate) struct Waker(Arc<Inner>);
+
+impl Waker {
+    pub(crate) fn wake(&self) {
+        if let Err(error) = self.0.notify() {
+            tracing::warn!(%error, "the loop could not be woken");
+        }
+    }
+}
+
 /// How the poller waits; one binary holds both ways, so that its tests can run either.
 enum Waiting {
     #[cfg(all(target_os = "linux", not(polling_test_poll_backend)))]
@@ -123,6 +135,10 @@ impl Poller {
             Wait::Direct | Wait::Portable => Waiting::Portable(polling::Events::with_capacity(BATCH_SIZE)),
         };
         Ok(Self { inner: Arc::new(inner), wait })
+    }
+
+    pub(crate) fn waker(&self) -> Waker {
+        Waker(Arc::clone(&self.inner))
     }
 
     /// Waits for events and appends them to `batch`; the end of the timeout and a notification append nothing.
@@ -318,7 +334,7 @@ mod tests {
     fn every_notification_ends_a_wait() {
         both(|mut poller| {
             for _ in 0..3 {
-                poller.inner.notify().unwrap();
+                poller.waker().wake();
                 let mut batch = Vec::new();
                 poller.wait(&mut batch, None).unwrap();
                 assert!(batch.is_empty());

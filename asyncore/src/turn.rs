@@ -7,7 +7,8 @@ use crate::interest::Interest;
 use crate::{CloseReason, Map, Result};
 
 impl<A: 'static> Map<A> {
-    /// Serves the channels until the last one is gone, or until [`stop`](Self::stop).
+    /// Serves the channels until the last one is gone and nothing waits that was [posted](Self::remote), or until
+    /// [`stop`](Self::stop).
     ///
     /// # Errors
     ///
@@ -67,6 +68,7 @@ impl<A: 'static> Map<A> {
             self.serve_deadlines(app);
             self.serve_events(app);
             self.serve_ready(app);
+            self.serve_posts(app);
             self.reap(app);
             self.flush(app);
             self.update_interest();
@@ -80,7 +82,8 @@ impl<A: 'static> Map<A> {
         // What was added or touched between turns.
         self.update_interest();
         let now = self.clock.now();
-        let has_work = !(self.ready.is_empty() && self.unsent.is_empty() && self.closed.is_empty());
+        let has_work =
+            !(self.ready.is_empty() && self.unsent.is_empty() && self.closed.is_empty()) || self.posts.wait();
         let timeout = if has_work {
             Some(Duration::ZERO)
         } else {
@@ -141,7 +144,7 @@ impl<A: 'static> Map<A> {
     }
 
     fn has_work(&self) -> bool {
-        self.channels > self.background || !self.closed.is_empty()
+        self.channels > self.background || !self.closed.is_empty() || self.posts.wait()
     }
 }
 

@@ -25,6 +25,7 @@ mod hazards;
 mod limits;
 mod membership;
 mod mixed;
+mod remote;
 mod review;
 mod scripted;
 mod sequences;
