@@ -8,6 +8,8 @@ use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::rc::Rc;
 use std::time::Duration;
 
+use socket2::SockRef;
+
 use crate::address::PackedAddress;
 use crate::coupling::Coupling;
 use crate::deadline::DeadlineKey;
@@ -131,7 +133,7 @@ pub(crate) enum Ending {
 }
 
 impl Dispatcher {
-    fn new(socket: Socket, state: State, peer: Option<Address>) -> Self {
+    pub(crate) fn new(socket: Socket, state: State, peer: Option<Address>) -> Self {
         Self {
             socket,
             state,
@@ -151,11 +153,16 @@ impl Dispatcher {
     ///
     /// If the system has no descriptor left, or does not know the family.
     pub fn create_socket(family: Family, kind: Kind) -> io::Result<Self> {
-        let state = match kind {
+        Ok(Self::from_socket(Socket::create(family, kind)?))
+    }
+
+    /// A new socket's.
+    pub(crate) fn from_socket(socket: Socket) -> Self {
+        let state = match socket.kind {
             Kind::Stream => State::Created,
             Kind::Datagram => State::Open,
         };
-        Ok(Self::new(Socket::create(family, kind)?, state, None))
+        Self::new(socket, state, None)
     }
 
     /// A TCP or Unix-domain listener on `address`, with [`BACKLOG`] and, for TCP, the address reusable at once.
@@ -165,14 +172,18 @@ impl Dispatcher {
     /// If the address is in use, not one of this machine's, or not permitted.
     pub fn listener(address: impl Into<Address>) -> io::Result<Self> {
         let address = address.into();
-        let family = Family::of(&address);
-        let mut listener = Self::create_socket(family, Kind::Stream)?;
-        if family != Family::Unix {
-            listener.set_reuse_addr()?;
-        }
-        listener.bind(address)?;
-        listener.listen(BACKLOG)?;
+        let mut listener = Self::create_socket(Family::of(&address), Kind::Stream)?;
+        listener.listen_at(address)?;
         Ok(listener)
+    }
+
+    /// What [`listener`](Self::listener) does with its socket.
+    pub(crate) fn listen_at(&mut self, address: Address) -> io::Result<()> {
+        if self.family() != Family::Unix {
+            self.set_reuse_addr()?;
+        }
+        self.bind(address)?;
+        self.listen(BACKLOG)
     }
 
     /// A stream socket that connects to `address`: see [`connect`](Self::connect).
@@ -193,7 +204,7 @@ impl Dispatcher {
     ///
     /// If the system refuses the option.
     pub fn set_reuse_addr(&self) -> io::Result<()> {
-        self.socket.options().set_reuse_address(true)
+        self.option(|options| options.set_reuse_address(true))
     }
 
     /// Binds the socket to an address of this machine; port 0 takes a free one.
@@ -425,7 +436,7 @@ impl Dispatcher {
         if self.family() == Family::Unix || self.kind() == Kind::Datagram {
             return Ok(());
         }
-        self.socket.options().set_tcp_nodelay(nodelay)
+        self.option(|options| options.set_tcp_nodelay(nodelay))
     }
 
     /// Whether the system probes a silent peer; with a time, after how much silence (else the system's own, often two
@@ -435,14 +446,15 @@ impl Dispatcher {
     ///
     /// If the system refuses the option.
     pub fn set_keepalive(&self, keepalive: bool, after: Option<Duration>) -> io::Result<()> {
-        let options = self.socket.options();
-        options.set_keepalive(keepalive)?;
-        match after {
-            Some(after) if keepalive => {
-                options.set_tcp_keepalive(&socket2::TcpKeepalive::new().with_time(after))
+        self.option(|options| {
+            options.set_keepalive(keepalive)?;
+            match after {
+                Some(after) if keepalive => {
+                    options.set_tcp_keepalive(&socket2::TcpKeepalive::new().with_time(after))
+                }
+                _ => Ok(()),
             }
-            _ => Ok(()),
-        }
+        })
     }
 
     /// What the system does with unsent bytes when the socket closes (`SO_LINGER`): with zero, the connection is reset.
@@ -451,7 +463,7 @@ impl Dispatcher {
     ///
     /// If the system refuses the option.
     pub fn set_linger(&self, linger: Option<Duration>) -> io::Result<()> {
-        self.socket.options().set_linger(linger)
+        self.socket.set_linger(linger)
     }
 
     /// The system's receive buffer, in bytes; the system may round it.
@@ -460,7 +472,7 @@ impl Dispatcher {
     ///
     /// If the system refuses the option.
     pub fn set_recv_buffer_size(&self, bytes: usize) -> io::Result<()> {
-        self.socket.options().set_recv_buffer_size(bytes)
+        self.option(|options| options.set_recv_buffer_size(bytes))
     }
 
     /// The system's send buffer, in bytes; the system may round it.
@@ -469,7 +481,12 @@ impl Dispatcher {
     ///
     /// If the system refuses the option.
     pub fn set_send_buffer_size(&self, bytes: usize) -> io::Result<()> {
-        self.socket.options().set_send_buffer_size(bytes)
+        self.option(|options| options.set_send_buffer_size(bytes))
+    }
+
+    /// Sets an option of the system's; a simulated socket has none to set.
+    fn option(&self, set: impl FnOnce(&SockRef<'_>) -> io::Result<()>) -> io::Result<()> {
+        self.socket.options().map_or(Ok(()), |options| set(&options))
     }
 
     fn apply_nodelay(&self) {
@@ -491,7 +508,7 @@ impl Dispatcher {
 
     /// Adopts a descriptor: what it is, the system is asked.
     fn adopt(fd: OwnedFd) -> io::Result<Self> {
-        let options = socket2::SockRef::from(&fd);
+        let options = SockRef::from(&fd);
         options.set_nonblocking(true)?;
         let local = options.local_addr()?;
         let family = match (local.as_socket_ipv4(), local.as_socket_ipv6()) {
@@ -501,7 +518,7 @@ impl Dispatcher {
         };
         let kind = if options.r#type()? == socket2::Type::DGRAM { Kind::Datagram } else { Kind::Stream };
         let listens = kind == Kind::Stream && options.is_listener()?;
-        let socket = Socket { source: Source::new(fd), family, kind };
+        let socket = Socket::system(Source::new(fd), family, kind);
         // A stream whose peer has reset it has no address any more; reading tells the rest.
         let peer = if listens { None } else { socket.peer_address().ok().flatten() };
         Ok(Self::new(socket, if listens { State::Listening } else { State::Open }, peer))

@@ -1,7 +1,5 @@
 //! The input side of the map: receive, accept, pause and resume.
 
-use std::fs::File;
-
 use crate::buffer::BufferPool;
 use crate::deadline::Due;
 use crate::entry::{Entry, Flags};
@@ -139,7 +137,7 @@ impl<A: 'static> Map<A> {
     /// If the listener itself fails.
     pub fn accept(&mut self, id: ChannelId) -> Result<Option<Dispatcher>> {
         if self.reserve.is_none() {
-            self.reserve = File::open("/dev/null").ok().map(Into::into);
+            self.reserve = self.world.reserve();
         }
         loop {
             if self.serving.id == Some(id) {
@@ -270,7 +268,7 @@ impl<A: 'static> Map<A> {
                 tracing::debug!(%id, peer = %refused.peer(), "connection refused: no descriptor is left");
                 self.counters.refused += 1;
             }
-            self.reserve = File::open("/dev/null").ok().map(Into::into);
+            self.reserve = self.world.reserve();
         }
     }
 

@@ -48,6 +48,7 @@
 //!
 //! # Features
 //!
+//! - `testing`: a simulated map, for tests: `testing::Simulation`.
 //! - `signals`: signals as a channel of the map, with `Map::add_signal`.
 //!
 //! # What it does not do
@@ -71,7 +72,6 @@ mod address;
 mod buffer;
 mod callback;
 mod channel;
-mod clock;
 mod closing;
 mod context;
 mod coupling;
@@ -99,8 +99,11 @@ mod serve;
 #[cfg(feature = "signals")]
 mod signals;
 mod socket;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod timer;
 mod turn;
+mod world;
 
 pub use address::{Address, ParseAddressError};
 pub use buffer::ReadBuffer;

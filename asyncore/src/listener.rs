@@ -25,7 +25,7 @@ impl<A: 'static> Map<A> {
         let mut listeners = Vec::new();
         let mut passed_over = None;
         for address in at.to_socket_addrs()? {
-            match Dispatcher::listener(address) {
+            match self.listener(address.into()) {
                 Ok(listener) => listeners.push(listener),
                 Err(error) if is_unknown_family(&error) => passed_over = Some(error),
                 Err(error) => return Err(format!("cannot listen on {address}: {error}").into()),
@@ -55,7 +55,8 @@ impl<A: 'static> Map<A> {
         make: impl FnMut(Option<Address>) -> C + 'static,
     ) -> Result<ChannelId> {
         let path = path.as_ref();
-        let listener = Dispatcher::listener(path)
+        let listener = self
+            .listener(path.into())
             .map_err(|error| format!("cannot listen on {}: {error}", path.display()))?;
         self.listen_on(listener, make)
     }
@@ -89,10 +90,25 @@ impl<A: 'static> Map<A> {
     /// If no socket can be created, or the address cannot be one.
     pub fn connect(&mut self, to: impl Into<Address>, handler: impl Channel<A>) -> Result<ChannelId> {
         let to = to.into();
-        let mut dispatcher = Dispatcher::create_socket(Family::of(&to), Kind::Stream)?;
+        let mut dispatcher = self.create_socket(Family::of(&to), Kind::Stream)?;
         dispatcher.set_limits(self.limits.clone());
         dispatcher.connect(to)?;
         self.add(dispatcher, handler)
+    }
+
+    /// A socket for a channel of this map: as [`Dispatcher::create_socket`], and on a simulated map a simulated one.
+    ///
+    /// # Errors
+    ///
+    /// If the system has no descriptor left, or does not know the family.
+    pub fn create_socket(&self, family: Family, kind: Kind) -> io::Result<Dispatcher> {
+        self.world.create_socket(family, kind).map(Dispatcher::from_socket)
+    }
+
+    fn listener(&self, address: Address) -> io::Result<Dispatcher> {
+        let mut listener = self.create_socket(Family::of(&address), Kind::Stream)?;
+        listener.listen_at(address)?;
+        Ok(listener)
     }
 }
 

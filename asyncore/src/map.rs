@@ -3,21 +3,20 @@
 use std::any::Any;
 use std::fmt;
 use std::num::NonZeroU32;
-use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use crate::buffer::BufferPool;
-use crate::clock::Clock;
 use crate::deadline::{DeadlineKey, Deadlines, Due};
 use crate::entry::{Entry, Flags, Slot};
 use crate::id::MAX_SLOTS;
 use crate::interest::{Interest, Pauses};
 use crate::outbox::OutboxPool;
-use crate::poller::{Event, Poller};
+use crate::poller::Event;
 use crate::remote::Posts;
 use crate::timer::Timers;
+use crate::world::{Reserve, World};
 use crate::{Channel, ChannelId, CloseReason, Context, Dispatcher, Error, Limits, Options, Result, State};
 
 /// The shared map of channels, and the loop that serves them.
@@ -52,7 +51,7 @@ pub struct Map<A: 'static = ()> {
     /// First of all: what the others own as they are dropped finds that the map is gone.
     pub(crate) posts: Posts<A>,
     /// Declared before the slots: the poller is gone when their sockets close.
-    pub(crate) poller: Poller,
+    pub(crate) world: World,
     pub(crate) slots: Vec<Slot<A>>,
     /// Slots without a channel.
     free: Vec<u32>,
@@ -77,7 +76,6 @@ pub struct Map<A: 'static = ()> {
 
     pub(crate) deadlines: Deadlines,
     pub(crate) timers: Timers<A>,
-    pub(crate) clock: Clock,
     /// The time of this turn.
     pub(crate) now: Instant,
     pub(crate) buffers: Rc<BufferPool>,
@@ -87,7 +85,7 @@ pub struct Map<A: 'static = ()> {
     /// Bytes queued in all outboxes.
     pub(crate) queued: usize,
     /// Kept open to give up when descriptors run out, so that a connection can be taken and told so.
-    pub(crate) reserve: Option<OwnedFd>,
+    pub(crate) reserve: Option<Reserve>,
     /// What the channel that is served now may still read or accept in this turn.
     pub(crate) serving: Serving,
     pub(crate) phase: Phase,
@@ -159,11 +157,14 @@ impl<A: 'static> Map<A> {
     ///
     /// If the system has no poller to give, or none with level-triggered events.
     pub fn with_options(options: Options) -> Result<Self> {
-        let clock = Clock::System;
-        let poller = Poller::new(options.wait)?;
-        Ok(Self {
-            posts: Posts::new(&options, Some(poller.waker())),
-            poller,
+        Ok(Self::in_world(World::system(options.wait)?, options))
+    }
+
+    pub(crate) fn in_world(world: World, options: Options) -> Self {
+        let now = world.now();
+        Self {
+            posts: Posts::new(&options, world.waker()),
+            world,
             slots: Vec::new(),
             free: Vec::new(),
             channels: 0,
@@ -177,8 +178,7 @@ impl<A: 'static> Map<A> {
             batch: Vec::new(),
             deadlines: Deadlines::default(),
             timers: Timers::default(),
-            clock,
-            now: clock.now(),
+            now,
             buffers: Rc::default(),
             outboxes: OutboxPool::default(),
             limits: Rc::new(options.limits.clone()),
@@ -189,7 +189,7 @@ impl<A: 'static> Map<A> {
             phase: Phase::default(),
             failed_waits: 0,
             counters: Counters::default(),
-        })
+        }
     }
 
     /// Adds a channel: a socket, prepared or adopted, and its handler.
@@ -353,7 +353,7 @@ impl<A: 'static> Map<A> {
         self.end_couplings(id);
         let mut entry = self.vacate(id)?;
         let handler = entry.handler.take()?;
-        entry.dispatcher.socket.source.deregister();
+        entry.dispatcher.socket.deregister();
         let end_of_input = entry.flags.only(Flags::END_OF_INPUT);
         if end_of_input != Flags::default() {
             entry.dispatcher.rare().end_of_input = end_of_input;
@@ -564,7 +564,7 @@ impl<A: 'static> Map<A> {
 
     /// The time, for a deadline: that of this turn, or between turns the clock's.
     pub(crate) fn time(&self) -> Instant {
-        if self.phase.in_turn { self.now } else { self.clock.now() }
+        if self.phase.in_turn { self.now } else { self.world.now() }
     }
 
     /// Sets the one deadline of a channel that closes, or of a listener that pauses.

@@ -232,7 +232,7 @@ impl<A: 'static> Map<A> {
         if self.ask(id, Entry::wanted) == Some(Interest::NONE)
             && let Some(entry) = self.live_mut(id)
         {
-            entry.dispatcher.socket.source.deregister();
+            entry.dispatcher.socket.deregister();
             entry.interest = Interest::NONE;
             entry.flags.set(Flags::HUNG_UP);
             self.touch_interest(id);

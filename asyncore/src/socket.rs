@@ -1,7 +1,9 @@
 //! The kinds of socket under one name: what the system is asked, and what its errors mean.
 
 use std::io::{self, IoSlice};
+use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags};
@@ -44,15 +46,22 @@ pub enum Kind {
     Datagram,
 }
 
-/// A non-blocking socket of any kind, or any other source of bytes that stands for one.
-///
-/// What lies over it (TLS) or in its place (a socket in memory) belongs here, beside `source`, so that nothing above
-/// tells them apart.
+/// A non-blocking socket, or what stands for one: nothing above tells them apart.
 #[derive(Debug)]
 pub(crate) struct Socket {
-    pub(crate) source: Source,
+    pub(crate) transport: Transport,
     pub(crate) family: Family,
     pub(crate) kind: Kind,
+}
+
+/// What carries a socket's bytes.
+#[derive(Debug)]
+pub(crate) enum Transport {
+    /// The system.
+    System(Source),
+    /// A simulated network. Boxed, so that a slot is no larger for it.
+    #[cfg(feature = "testing")]
+    Memory(Box<crate::testing::End>),
 }
 
 /// How far a connect came at once.
@@ -71,6 +80,7 @@ pub(crate) enum Moved {
 }
 
 impl Socket {
+    /// A socket of the system's.
     pub(crate) fn create(family: Family, kind: Kind) -> io::Result<Self> {
         let domain = match family {
             Family::V4 => socket2::Domain::IPV4,
@@ -83,33 +93,94 @@ impl Socket {
         };
         let socket = socket2::Socket::new(domain, ty, None)?;
         socket.set_nonblocking(true)?;
-        Ok(Self { source: Source::new(socket.into()), family, kind })
+        Ok(Self::system(Source::new(socket.into()), family, kind))
     }
 
-    pub(crate) fn options(&self) -> SockRef<'_> {
-        SockRef::from(&self.source)
+    pub(crate) const fn system(source: Source, family: Family, kind: Kind) -> Self {
+        Self { transport: Transport::System(source), family, kind }
+    }
+
+    /// The options of the system's sockets, which others do not have.
+    pub(crate) fn options(&self) -> Option<SockRef<'_>> {
+        match &self.transport {
+            Transport::System(source) => Some(SockRef::from(source)),
+            #[cfg(feature = "testing")]
+            Transport::Memory(_) => None,
+        }
+    }
+
+    pub(crate) fn set_linger(&self, linger: Option<Duration>) -> io::Result<()> {
+        match &self.transport {
+            Transport::System(source) => SockRef::from(source).set_linger(linger),
+            #[cfg(feature = "testing")]
+            Transport::Memory(end) => {
+                end.set_linger(linger);
+                Ok(())
+            }
+        }
+    }
+
+    pub(crate) fn is_registered(&self) -> bool {
+        match &self.transport {
+            Transport::System(source) => source.is_registered(),
+            #[cfg(feature = "testing")]
+            Transport::Memory(end) => end.is_registered(),
+        }
+    }
+
+    /// Leaves the poller.
+    pub(crate) fn deregister(&mut self) {
+        match &mut self.transport {
+            Transport::System(source) => source.deregister(),
+            #[cfg(feature = "testing")]
+            Transport::Memory(end) => end.deregister(),
+        }
     }
 
     pub(crate) fn bind(&self, address: &Address) -> io::Result<()> {
-        self.options().bind(&address.to_sock_addr()?)
+        match &self.transport {
+            Transport::System(source) => SockRef::from(source).bind(&address.to_sock_addr()?),
+            #[cfg(feature = "testing")]
+            Transport::Memory(end) => end.bind(address),
+        }
     }
 
     pub(crate) fn listen(&self, backlog: u32) -> io::Result<()> {
-        self.options().listen(i32::try_from(backlog).unwrap_or(i32::MAX))
+        match &self.transport {
+            Transport::System(source) => {
+                SockRef::from(source).listen(i32::try_from(backlog).unwrap_or(i32::MAX))
+            }
+            #[cfg(feature = "testing")]
+            Transport::Memory(end) => end.listen(backlog),
+        }
     }
 
     /// Takes a connection, and its peer's address from the same answer: asking later fails when the peer has reset.
     pub(crate) fn accept(&self) -> io::Result<(Self, Option<Address>)> {
-        let (fd, peer) = rustix::io::retry_on_intr(|| accept_non_blocking(self.source.as_fd()))?;
-        let peer = match peer.as_ref().and_then(Address::from_any) {
-            None if self.family == Family::Unix => Some(Address::Unnamed),
-            peer => peer,
-        };
-        Ok((Self { source: Source::new(fd), family: self.family, kind: Kind::Stream }, peer))
+        match &self.transport {
+            Transport::System(source) => {
+                let (fd, peer) = rustix::io::retry_on_intr(|| accept_non_blocking(source.as_fd()))?;
+                let peer = match peer.as_ref().and_then(Address::from_any) {
+                    None if self.family == Family::Unix => Some(Address::Unnamed),
+                    peer => peer,
+                };
+                Ok((Self::system(Source::new(fd), self.family, Kind::Stream), peer))
+            }
+            #[cfg(feature = "testing")]
+            Transport::Memory(end) => {
+                let (end, peer) = end.accept()?;
+                Ok((end.into_socket(), Some(peer)))
+            }
+        }
     }
 
     pub(crate) fn connect(&self, address: &Address) -> io::Result<Connecting> {
-        match self.options().connect(&address.to_sock_addr()?) {
+        let connected = match &self.transport {
+            Transport::System(source) => SockRef::from(source).connect(&address.to_sock_addr()?),
+            #[cfg(feature = "testing")]
+            Transport::Memory(end) => return end.connect(address),
+        };
+        match connected {
             Ok(()) => Ok(Connecting::Done),
             Err(error) => match Errno::from_io_error(&error) {
                 // An interrupted connect goes on by itself. A Unix-domain connect never goes on: there AGAIN says
@@ -125,21 +196,33 @@ impl Socket {
     }
 
     pub(crate) fn take_error(&self) -> Option<io::Error> {
-        match self.options().take_error() {
+        let taken = match &self.transport {
+            Transport::System(source) => SockRef::from(source).take_error(),
+            #[cfg(feature = "testing")]
+            Transport::Memory(end) => return end.take_error(),
+        };
+        match taken {
             Ok(error) => error,
             Err(error) => Some(error),
         }
     }
 
     pub(crate) fn recv(&self, room: &mut [u8]) -> io::Result<Moved> {
-        moved(|| rustix::net::recv(&self.source, &mut *room, RecvFlags::empty()).map(|(_, filled)| filled))
+        match &self.transport {
+            Transport::System(source) => {
+                moved(|| rustix::net::recv(source, &mut *room, RecvFlags::empty()).map(|(_, filled)| filled))
+            }
+            #[cfg(feature = "testing")]
+            Transport::Memory(end) => end.recv(room),
+        }
     }
 
     /// Receives one datagram and its sender.
     pub(crate) fn recv_from(&self, room: &mut [u8]) -> io::Result<Option<(usize, Option<Address>)>> {
+        let source = self.datagrams()?;
         let mut sender = None;
         let received = moved(|| {
-            let (_, filled, from) = rustix::net::recvfrom(&self.source, &mut *room, RecvFlags::empty())?;
+            let (_, filled, from) = rustix::net::recvfrom(source, &mut *room, RecvFlags::empty())?;
             sender = from.as_ref().and_then(Address::from_any);
             Ok(filled)
         })?;
@@ -151,30 +234,38 @@ impl Socket {
 
     /// Takes the urgent byte, if one is there.
     pub(crate) fn recv_urgent(&self) -> io::Result<Option<u8>> {
-        let mut byte = [0];
-        match moved(|| rustix::net::recv(&self.source, &mut byte, RecvFlags::OOB).map(|(_, filled)| filled)) {
-            Ok(Moved::Bytes(1)) => Ok(Some(byte[0])),
-            Ok(_) => Ok(None),
-            // No urgent byte, or it was read already.
-            Err(error) if Errno::from_io_error(&error) == Some(Errno::INVAL) => Ok(None),
-            Err(error) => Err(error),
+        match &self.transport {
+            Transport::System(source) => recv_urgent_from(source),
+            #[cfg(feature = "testing")]
+            Transport::Memory(end) => Ok(end.recv_urgent()),
         }
     }
 
     pub(crate) fn send(&self, data: &[u8]) -> io::Result<Moved> {
-        moved(|| rustix::net::send(&self.source, data, SEND_FLAGS))
+        match &self.transport {
+            Transport::System(source) => moved(|| rustix::net::send(source, data, SEND_FLAGS)),
+            #[cfg(feature = "testing")]
+            Transport::Memory(end) => end.send(&[IoSlice::new(data)]),
+        }
     }
 
     pub(crate) fn send_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<Moved> {
-        moved(|| rustix::net::sendmsg(&self.source, slices, &mut SendAncillaryBuffer::default(), SEND_FLAGS))
+        match &self.transport {
+            Transport::System(source) => moved(|| {
+                rustix::net::sendmsg(source, slices, &mut SendAncillaryBuffer::default(), SEND_FLAGS)
+            }),
+            #[cfg(feature = "testing")]
+            Transport::Memory(end) => end.send(slices),
+        }
     }
 
     pub(crate) fn send_to(&self, data: &[u8], to: &Address) -> io::Result<Moved> {
+        let source = self.datagrams()?;
         match to {
-            Address::Inet(to) => moved(|| rustix::net::sendto(&self.source, data, SEND_FLAGS, to)),
+            Address::Inet(to) => moved(|| rustix::net::sendto(source, data, SEND_FLAGS, to)),
             Address::Unix(path) => {
                 let to = rustix::net::SocketAddrUnix::new(path.as_path())?;
-                moved(|| rustix::net::sendto(&self.source, data, SEND_FLAGS, &to))
+                moved(|| rustix::net::sendto(source, data, SEND_FLAGS, &to))
             }
             Address::Unnamed => {
                 Err(io::Error::new(io::ErrorKind::InvalidInput, "an unnamed socket has no address"))
@@ -182,22 +273,52 @@ impl Socket {
         }
     }
 
-    pub(crate) fn shutdown(&self, how: std::net::Shutdown) -> io::Result<()> {
-        self.options().shutdown(how)
+    pub(crate) fn shutdown(&self, how: Shutdown) -> io::Result<()> {
+        match &self.transport {
+            Transport::System(source) => SockRef::from(source).shutdown(how),
+            #[cfg(feature = "testing")]
+            Transport::Memory(end) => end.shutdown(how),
+        }
     }
 
     pub(crate) fn local_address(&self) -> io::Result<Option<Address>> {
-        self.options().local_addr().map(|address| Address::from_sock_addr(&address))
+        match &self.transport {
+            Transport::System(source) => {
+                SockRef::from(source).local_addr().map(|address| Address::from_sock_addr(&address))
+            }
+            #[cfg(feature = "testing")]
+            Transport::Memory(end) => Ok(end.local_address()),
+        }
     }
 
     pub(crate) fn peer_address(&self) -> io::Result<Option<Address>> {
-        self.options().peer_addr().map(|address| Address::from_sock_addr(&address))
+        match &self.transport {
+            Transport::System(source) => {
+                SockRef::from(source).peer_addr().map(|address| Address::from_sock_addr(&address))
+            }
+            #[cfg(feature = "testing")]
+            Transport::Memory(end) => Ok(end.peer_address()),
+        }
+    }
+
+    /// What carries datagrams: the system alone.
+    #[cfg_attr(not(feature = "testing"), expect(clippy::unnecessary_wraps, reason = "a simulation has none"))]
+    fn datagrams(&self) -> io::Result<&Source> {
+        match &self.transport {
+            Transport::System(source) => Ok(source),
+            #[cfg(feature = "testing")]
+            Transport::Memory(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
     }
 }
 
 impl AsFd for Socket {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.source.as_fd()
+        match &self.transport {
+            Transport::System(source) => source.as_fd(),
+            #[cfg(feature = "testing")]
+            Transport::Memory(end) => end.as_fd(),
+        }
     }
 }
 
@@ -252,6 +373,17 @@ fn moved(mut call: impl FnMut() -> rustix::io::Result<usize>) -> io::Result<Move
             Err(Errno::AGAIN) => return Ok(Moved::WouldBlock),
             Err(error) => return Err(error.into()),
         }
+    }
+}
+
+fn recv_urgent_from(source: &Source) -> io::Result<Option<u8>> {
+    let mut byte = [0];
+    match moved(|| rustix::net::recv(source, &mut byte, RecvFlags::OOB).map(|(_, filled)| filled)) {
+        Ok(Moved::Bytes(1)) => Ok(Some(byte[0])),
+        Ok(_) => Ok(None),
+        // No urgent byte, or it was read already.
+        Err(error) if Errno::from_io_error(&error) == Some(Errno::INVAL) => Ok(None),
+        Err(error) => Err(error),
     }
 }
 

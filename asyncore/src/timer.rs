@@ -135,7 +135,7 @@ impl<A: 'static> Map<A> {
     pub fn reset_timer(&mut self, timer: TimerId, after: Duration) -> bool {
         let Some(Timer { key, .. }) = self.timers.get_mut(timer) else { return false };
         self.deadlines.cancel(*key);
-        *key = self.deadlines.set(self.clock.now(), after, Due::Timer(timer));
+        *key = self.deadlines.set(self.world.now(), after, Due::Timer(timer));
         true
     }
 
@@ -156,7 +156,7 @@ impl<A: 'static> Map<A> {
 
     fn set(&mut self, after: Duration, period: Option<Duration>, task: Task<A>) -> TimerId {
         // The clock's time, not the turn's: after a slow callback that would be early.
-        let now = self.clock.now();
+        let now = self.world.now();
         let deadlines = &mut self.deadlines;
         self.timers.insert(|id| Timer { key: deadlines.set(now, after, Due::Timer(id)), period, task })
     }

@@ -1,5 +1,6 @@
 //! The loop: one turn, and the turns repeated.
 
+use std::io;
 use std::time::Duration;
 
 use crate::entry::{Entry, Flags};
@@ -81,20 +82,20 @@ impl<A: 'static> Map<A> {
     fn wait(&mut self, timeout: Option<Duration>) -> Result {
         // What was added or touched between turns.
         self.update_interest();
-        let now = self.clock.now();
-        let has_work =
-            !(self.ready.is_empty() && self.unsent.is_empty() && self.closed.is_empty()) || self.posts.wait();
-        let timeout = if has_work {
+        let now = self.world.now();
+        let timeout = if self.has_work_at_once() {
             Some(Duration::ZERO)
         } else {
             let due = self.deadlines.next().map(|at| at.saturating_duration_since(now));
             [timeout, due].into_iter().flatten().min()
         };
         self.batch.clear();
-        match self.poller.wait(&mut self.batch, timeout) {
+        match self.world.wait(&mut self.batch, timeout) {
             Ok(()) => self.failed_waits = 0,
             // polling re-arms descriptors of its own in a wait, which may fail for want of memory.
-            Err(error) if self.failed_waits < MOST_FAILED_WAITS => {
+            Err(error)
+                if self.failed_waits < MOST_FAILED_WAITS && error.kind() != io::ErrorKind::Deadlock =>
+            {
                 self.failed_waits += 1;
                 tracing::warn!(%error, "the poller failed; trying again");
                 std::thread::sleep(FAILED_WAIT_PAUSE);
@@ -102,7 +103,7 @@ impl<A: 'static> Map<A> {
             Err(error) => return Err(error.into()),
         }
         self.counters.events += self.batch.len() as u64;
-        self.now = self.clock.now();
+        self.now = self.world.now();
         Ok(())
     }
 
@@ -114,15 +115,14 @@ impl<A: 'static> Map<A> {
             entry.flags.clear(Flags::TOUCHED);
             let Some(wanted) = self.ask(id, Entry::wanted) else { continue };
             let Some(entry) = Self::entry_in(&mut self.slots, id) else { continue };
-            let is_registered = entry.dispatcher.socket.source.is_registered();
+            let is_registered = entry.dispatcher.socket.is_registered();
             // A channel that wants nothing stays registered, to hear of a reset.
             let unchanged = is_registered && wanted == entry.interest;
             if unchanged || (!is_registered && wanted == Interest::NONE && !entry.is_watched()) {
                 continue;
             }
-            let source = &mut entry.dispatcher.socket.source;
             self.counters.registrations += 1;
-            if let Err(error) = source.register(&self.poller, id.key(), wanted) {
+            if let Err(error) = self.world.register(&mut entry.dispatcher.socket, id.key(), wanted) {
                 tracing::warn!(%id, %error, "the poller cannot take the channel");
                 self.close_as(id, CloseReason::Limit);
                 continue;
@@ -141,6 +141,11 @@ impl<A: 'static> Map<A> {
             );
         }
         Ok(())
+    }
+
+    /// Whether there is something to do without an event.
+    pub(crate) fn has_work_at_once(&self) -> bool {
+        !(self.ready.is_empty() && self.unsent.is_empty() && self.closed.is_empty()) || self.posts.wait()
     }
 
     fn has_work(&self) -> bool {

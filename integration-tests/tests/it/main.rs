@@ -30,6 +30,7 @@ mod review;
 mod scripted;
 mod sequences;
 mod sequences_data;
+mod simulation;
 mod test_asynchat;
 mod test_asyncore;
 mod test_asyncore_api;

@@ -1,0 +1,493 @@
+//! [`Network`]: the ends, what is under way between them, and the clock.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::fs::File;
+use std::io::{self, IoSlice};
+use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr};
+use std::rc::Rc;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use fastrand::Rng;
+use rustix::io::Errno;
+
+use super::Faults;
+use super::end::{Descriptor, End};
+use super::wire::{EndId, Flight, Load, Role, Script, Then, Wire};
+use crate::poller::Event;
+use crate::socket::{Connecting, Moved, Socket};
+use crate::{Address, Family, Kind};
+
+/// A simulated network with its clock; every end of it has a handle.
+#[derive(Clone)]
+pub(crate) struct Network {
+    pub(super) wires: Rc<RefCell<Wires>>,
+    /// What a simulated socket shows where a descriptor is asked for.
+    pub(super) nowhere: &'static File,
+}
+
+/// All that a network holds.
+pub(super) struct Wires {
+    pub(super) now: Instant,
+    pub(super) random: Rng,
+    pub(super) faults: Faults,
+    pub(super) ends: BTreeMap<EndId, Wire>,
+    last_end: u64,
+    /// What is under way, by its arrival; the number keeps those of one instant in order.
+    pub(super) flights: BTreeMap<(Instant, u64), Flight>,
+    pub(super) sent: u64,
+    /// Scripted ends with something to send.
+    pub(super) senders: BTreeSet<EndId>,
+    /// Where connects are refused although somebody listens.
+    pub(super) refusing: Vec<Address>,
+    /// Where connects are never answered.
+    pub(super) silent: Vec<Address>,
+    /// Descriptors of the program, and how many it may have.
+    descriptors: usize,
+    pub(super) most_descriptors: usize,
+    /// So many writes fail for want of memory.
+    pub(super) no_memory: u32,
+    last_port: u16,
+}
+
+impl Network {
+    pub(super) fn new(seed: u64) -> io::Result<Self> {
+        // The only look at the real clock: every other time is this one and what has been simulated since.
+        let now = crate::world::system_time();
+        let wires = Rc::new(RefCell::new(Wires {
+            now,
+            random: Rng::with_seed(seed),
+            faults: Faults::none(),
+            ends: BTreeMap::new(),
+            last_end: 0,
+            flights: BTreeMap::new(),
+            sent: 0,
+            senders: BTreeSet::new(),
+            refusing: Vec::new(),
+            silent: Vec::new(),
+            descriptors: 0,
+            most_descriptors: usize::MAX,
+            no_memory: 0,
+            last_port: FIRST_PORT,
+        }));
+        Ok(Self { wires, nowhere: nowhere()? })
+    }
+
+    pub(crate) fn now(&self) -> Instant {
+        self.wires.borrow().now
+    }
+
+    pub(crate) fn create_socket(&self, family: Family, kind: Kind) -> io::Result<Socket> {
+        if kind == Kind::Datagram {
+            return Err(io::Error::new(io::ErrorKind::Unsupported, "datagrams are not simulated"));
+        }
+        Ok(self.create_end(family)?.into_socket())
+    }
+
+    pub(super) fn create_end(&self, family: Family) -> io::Result<End> {
+        let descriptor = self.descriptor()?;
+        let id = self.wires.borrow_mut().add(family, Role::Fresh);
+        Ok(End::new(self.clone(), id, descriptor))
+    }
+
+    /// A descriptor that is kept open for the moment when there are no more.
+    pub(crate) fn reserve(&self) -> Option<Descriptor> {
+        self.descriptor().ok()
+    }
+
+    pub(super) fn descriptor(&self) -> io::Result<Descriptor> {
+        let mut wires = self.wires.borrow_mut();
+        if wires.descriptors >= wires.most_descriptors {
+            return Err(Errno::MFILE.into());
+        }
+        wires.descriptors += 1;
+        Ok(Descriptor(self.clone()))
+    }
+
+    pub(super) fn give_descriptor_back(&self) {
+        self.wires.borrow_mut().descriptors -= 1;
+    }
+
+    /// Appends the events of the ends that are ready; when there are none, lets time pass until there are, or until the
+    /// timeout is over.
+    ///
+    /// # Errors
+    ///
+    /// If that would never end.
+    pub(crate) fn wait(&self, batch: &mut Vec<Event>, timeout: Option<Duration>) -> io::Result<()> {
+        let mut wires = self.wires.borrow_mut();
+        let until = timeout.and_then(|timeout| wires.now.checked_add(timeout));
+        loop {
+            wires.deliver();
+            let late = wires.collect(batch);
+            if !batch.is_empty() || until.is_some_and(|until| wires.now >= until) {
+                return Ok(());
+            }
+            let arrival = wires.flights.first_key_value().map(|((at, _), _)| *at);
+            let told_late = late.then(|| wires.now + LATE);
+            match [arrival, told_late, until].into_iter().flatten().min() {
+                Some(at) => wires.now = at.max(wires.now),
+                None => {
+                    return Err(io::Error::new(
+                        io::ErrorKind::Deadlock,
+                        "the simulation stands still: nothing is ready, under way or due",
+                    ));
+                }
+            }
+        }
+    }
+
+    /// When the next thing that is under way arrives.
+    pub(super) fn next_arrival(&self) -> Option<Instant> {
+        self.wires.borrow().flights.first_key_value().map(|((at, _), _)| *at)
+    }
+
+    /// Whether a registered end is ready for what it waits for.
+    pub(super) fn is_ready(&self) -> bool {
+        let mut wires = self.wires.borrow_mut();
+        wires.deliver();
+        wires.ends.keys().any(|id| wires.event(*id).is_some())
+    }
+}
+
+impl Wires {
+    /// Whether something of this chance happens now.
+    fn chance(&mut self, chance: f64) -> bool {
+        chance > 0.0 && self.random.f64() < chance
+    }
+
+    pub(super) fn delay(&mut self) -> Duration {
+        let most = u64::try_from(self.faults.delay.as_nanos()).unwrap_or(u64::MAX);
+        if most == 0 { Duration::ZERO } else { Duration::from_nanos(self.random.u64(0..=most)) }
+    }
+
+    pub(super) fn add(&mut self, family: Family, role: Role) -> EndId {
+        self.last_end += 1;
+        let id = EndId(self.last_end);
+        self.ends.insert(id, Wire::new(family, role, self.now));
+        id
+    }
+
+    pub(super) fn get(&self, id: EndId) -> Option<&Wire> {
+        self.ends.get(&id)
+    }
+
+    pub(super) fn get_mut(&mut self, id: EndId) -> Option<&mut Wire> {
+        self.ends.get_mut(&id)
+    }
+
+    /// Two ends of one connection; the second is at `address`.
+    pub(super) fn join(&mut self, here: EndId, there: EndId, address: &Address) {
+        let client = self.free_address(address);
+        for (id, other, local, remote) in
+            [(here, there, client.clone(), address.clone()), (there, here, address.clone(), client)]
+        {
+            if let Some(wire) = self.ends.get_mut(&id) {
+                wire.other = Some(other);
+                wire.local.get_or_insert(local);
+                wire.remote = Some(remote);
+            }
+        }
+    }
+
+    fn free_address(&mut self, like: &Address) -> Address {
+        match like {
+            Address::Inet(_) => {
+                self.last_port = self.last_port.checked_add(1).unwrap_or(FIRST_PORT);
+                Address::Inet(SocketAddr::new(IpAddr::V4(CLIENT), self.last_port))
+            }
+            Address::Unix(_) | Address::Unnamed => Address::Unnamed,
+        }
+    }
+
+    /// Appends the events of what is ready: whether some are told later.
+    fn collect(&mut self, batch: &mut Vec<Event>) -> bool {
+        batch.extend(self.ends.keys().filter_map(|id| self.event(*id)));
+        let mut late = false;
+        if self.faults.late_events > 0.0 {
+            let chance = self.faults.late_events;
+            batch.retain(|_| {
+                let is_late = self.random.f64() < chance;
+                late |= is_late;
+                !is_late
+            });
+        }
+        if self.faults.any_order {
+            self.random.shuffle(batch);
+        }
+        late
+    }
+
+    fn event(&self, id: EndId) -> Option<Event> {
+        let wire = self.ends.get(&id)?;
+        wire.event(self.room(wire) > 0)
+    }
+
+    /// How many bytes an end can send now.
+    pub(super) fn room(&self, wire: &Wire) -> usize {
+        match wire.other.and_then(|other| self.ends.get(&other)) {
+            Some(other) => self.faults.buffer.saturating_sub(other.inbox.len() + other.coming),
+            // What goes to a closed end is taken, and answered with a reset.
+            None => self.faults.buffer,
+        }
+    }
+
+    pub(super) fn listen(&mut self, id: EndId, backlog: usize) -> io::Result<()> {
+        let wire = self.ends.get_mut(&id).ok_or(io::ErrorKind::NotConnected)?;
+        wire.role = Role::Listening(std::collections::VecDeque::new(), backlog);
+        Ok(())
+    }
+
+    pub(super) fn bind(&mut self, id: EndId, address: &Address) -> io::Result<()> {
+        let mut address = address.clone();
+        if let Address::Inet(address) = &mut address
+            && address.port() == 0
+        {
+            self.last_port = self.last_port.checked_add(1).unwrap_or(FIRST_PORT);
+            address.set_port(self.last_port);
+        }
+        let listens = |wire: &Wire| {
+            wire.local.as_ref() == Some(&address) && matches!(wire.role, Role::Fresh | Role::Listening(..))
+        };
+        if self.ends.values().any(listens) {
+            return Err(io::ErrorKind::AddrInUse.into());
+        }
+        let wire = self.ends.get_mut(&id).ok_or(io::ErrorKind::NotConnected)?;
+        wire.local = Some(address);
+        Ok(())
+    }
+
+    pub(super) fn connect(&mut self, id: EndId, address: &Address) -> io::Result<Connecting> {
+        let wire = self.ends.get_mut(&id).ok_or(io::ErrorKind::NotConnected)?;
+        wire.role = Role::Connecting;
+        wire.remote = Some(address.clone());
+        self.send_off(id, Load::Dial(address.clone()));
+        let any_order = self.faults.any_order;
+        let at_once = any_order && self.random.bool();
+        // A loopback connect may be done, or refused, when the call returns.
+        match self.ends.get_mut(&id) {
+            Some(wire) if at_once && wire.lost => {
+                Err(wire.error.take().unwrap_or(io::ErrorKind::ConnectionRefused).into())
+            }
+            Some(Wire { role: Role::Connected, .. }) if at_once => Ok(Connecting::Done),
+            _ => Ok(Connecting::Pending),
+        }
+    }
+
+    /// The next end that waits at a listener.
+    pub(super) fn accept(&mut self, id: EndId) -> io::Result<EndId> {
+        let chance = self.faults.would_block;
+        if self.chance(chance) {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        match self.ends.get_mut(&id).map(|wire| &mut wire.role) {
+            Some(Role::Listening(queue, _)) => {
+                queue.pop_front().ok_or_else(|| io::ErrorKind::WouldBlock.into())
+            }
+            _ => Err(Errno::INVAL.into()),
+        }
+    }
+
+    /// As [`accept`](Self::accept), for a listener of the test: without faults.
+    pub(super) fn take_waiting(&mut self, id: EndId) -> Option<EndId> {
+        self.deliver();
+        match self.ends.get_mut(&id).map(|wire| &mut wire.role) {
+            Some(Role::Listening(queue, _)) => queue.pop_front(),
+            _ => None,
+        }
+    }
+
+    pub(super) fn has_waiting(&self, id: EndId) -> bool {
+        matches!(self.ends.get(&id), Some(Wire { role: Role::Listening(queue, _), .. }) if !queue.is_empty())
+    }
+
+    pub(super) fn recv(&mut self, id: EndId, room: &mut [u8]) -> io::Result<Moved> {
+        let (would_block, short) = (self.faults.would_block, self.faults.short_reads);
+        self.lose_by_chance(id);
+        if self.chance(would_block) {
+            return Ok(Moved::WouldBlock);
+        }
+        let is_short = self.chance(short);
+        let chunk = self.get(id).and_then(|wire| self.get(wire.other?)?.chunk).unwrap_or(usize::MAX);
+        let Some(wire) = self.ends.get_mut(&id) else { return Err(io::ErrorKind::NotConnected.into()) };
+        if wire.inbox.is_empty() {
+            return match wire.error.take() {
+                Some(error) => Err(error.into()),
+                None if wire.ended || wire.lost => Ok(Moved::Bytes(0)),
+                None if matches!(wire.role, Role::Connected) => Ok(Moved::WouldBlock),
+                None => Err(io::ErrorKind::NotConnected.into()),
+            };
+        }
+        let most = room.len().min(wire.inbox.len()).min(chunk.max(1));
+        let length = if is_short { self.random.usize(1..=most.max(1)).min(most) } else { most };
+        for (place, byte) in room.iter_mut().zip(wire.inbox.drain(..length)) {
+            *place = byte;
+        }
+        Ok(Moved::Bytes(length))
+    }
+
+    pub(super) fn send(&mut self, id: EndId, slices: &[IoSlice<'_>]) -> io::Result<Moved> {
+        let (would_block, short) = (self.faults.would_block, self.faults.short_writes);
+        self.lose_by_chance(id);
+        let is_blocked = self.chance(would_block);
+        let is_short = self.chance(short);
+        let Some(wire) = self.ends.get_mut(&id) else { return Err(io::ErrorKind::NotConnected.into()) };
+        if let Some(error) = wire.error.take() {
+            return Err(error.into());
+        }
+        if wire.lost || wire.finished {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        if !matches!(wire.role, Role::Connected) {
+            return Err(io::ErrorKind::NotConnected.into());
+        }
+        let other = wire.other;
+        if self.no_memory > 0 {
+            self.no_memory -= 1;
+            return Err(Errno::NOBUFS.into());
+        }
+        let room = self.get(id).map_or(0, |wire| self.room(wire));
+        if room == 0 || is_blocked {
+            return Ok(Moved::WouldBlock);
+        }
+        let mut bytes: Vec<u8> = slices.iter().flat_map(|slice| slice.iter().copied()).take(room).collect();
+        if is_short && bytes.len() > 1 {
+            let length = self.random.usize(1..=bytes.len());
+            bytes.truncate(length);
+        }
+        let length = bytes.len();
+        if length > 0
+            && let Some(other) = other
+        {
+            self.carry(id, other, bytes);
+        }
+        Ok(Moved::Bytes(length))
+    }
+
+    /// By chance, the connection is lost now.
+    fn lose_by_chance(&mut self, id: EndId) {
+        let chance = self.faults.resets;
+        if self.chance(chance)
+            && let Some(wire) = self.ends.get_mut(&id)
+            && !wire.lost
+            && let Some(other) = wire.other
+        {
+            wire.lose(io::ErrorKind::ConnectionReset);
+            self.send_off(id, Load::Reset(other));
+        }
+    }
+
+    pub(super) fn shutdown(&mut self, id: EndId, how: Shutdown) -> io::Result<()> {
+        let wire = self.ends.get_mut(&id).ok_or(io::ErrorKind::NotConnected)?;
+        if wire.lost || !matches!(wire.role, Role::Connected) {
+            return Err(io::ErrorKind::NotConnected.into());
+        }
+        if how != Shutdown::Write {
+            wire.ended = true;
+        }
+        if how != Shutdown::Read && !wire.finished {
+            wire.finished = true;
+            if let Some(other) = wire.other {
+                self.send_off(id, Load::End(other));
+            }
+        }
+        Ok(())
+    }
+
+    /// Closes an end as the system does: unread input, or the wish for it, makes it a reset.
+    pub(super) fn close(&mut self, id: EndId) {
+        let Some(wire) = self.ends.get_mut(&id) else { return };
+        if wire.closed {
+            return;
+        }
+        wire.closed = true;
+        wire.registered = None;
+        let (other, was_lost) = (wire.other, wire.lost);
+        let resets = wire.resets || !wire.inbox.is_empty();
+        let finished = std::mem::replace(&mut wire.finished, true);
+        wire.inbox.clear();
+        let waiting = match std::mem::replace(&mut wire.role, Role::Connected) {
+            Role::Listening(queue, _) => queue,
+            role => {
+                wire.role = role;
+                Default::default()
+            }
+        };
+        let is_scripted = wire.script.as_ref().is_some_and(|script| !script.forgotten);
+        if !is_scripted {
+            self.ends.remove(&id);
+        }
+        for unaccepted in waiting {
+            if let Some(wire) = self.ends.get_mut(&unaccepted) {
+                wire.resets = true;
+            }
+            self.close(unaccepted);
+        }
+        if let Some(other) = other
+            && !was_lost
+        {
+            if resets {
+                self.send_off(id, Load::Reset(other));
+            } else if !finished {
+                self.send_off(id, Load::End(other));
+            }
+        }
+    }
+
+    /// A scripted end has something to send, or to do after it.
+    pub(super) fn script(&mut self, id: EndId, change: impl FnOnce(&mut Script)) {
+        if let Some(script) = self.ends.get_mut(&id).and_then(|wire| wire.script.as_mut()) {
+            change(script);
+            self.senders.insert(id);
+            self.pump();
+        }
+    }
+
+    pub(super) fn send_urgent(&mut self, id: EndId, byte: u8) {
+        if let Some(other) = self.get(id).and_then(|wire| wire.other) {
+            self.send_off(id, Load::Urgent(other, byte));
+        }
+    }
+
+    /// Nobody looks at a scripted end any more.
+    pub(super) fn forget(&mut self, id: EndId) {
+        if self.ends.get(&id).is_some_and(|wire| wire.closed) {
+            self.ends.remove(&id);
+        } else {
+            self.script(id, |script| {
+                script.forgotten = true;
+                script.then = Then::Close;
+            });
+        }
+    }
+}
+
+impl fmt::Debug for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut network = f.debug_struct("Network");
+        if let Ok(wires) = self.wires.try_borrow() {
+            network.field("ends", &wires.ends.len()).field("under_way", &wires.flights.len());
+        }
+        network.finish_non_exhaustive()
+    }
+}
+
+fn nowhere() -> io::Result<&'static File> {
+    static NOWHERE: OnceLock<File> = OnceLock::new();
+    if let Some(file) = NOWHERE.get() {
+        return Ok(file);
+    }
+    let file = File::open("/dev/null")?;
+    Ok(NOWHERE.get_or_init(|| file))
+}
+
+/// How much later a late event is told, when nothing else happens: 1 ms.
+const LATE: Duration = Duration::from_millis(1);
+
+/// Ports of connections are numbered from here: the first of the dynamic ones (RFC 6335 section 6).
+const FIRST_PORT: u16 = 49152;
+
+/// Where the peers of a simulation connect from: an address for documents (RFC 5737).
+const CLIENT: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 7);

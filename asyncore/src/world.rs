@@ -1,0 +1,97 @@
+//! The world that a map lives in: the one place where it asks for sockets, for events and for the time.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use crate::interest::Interest;
+use crate::limits::Wait;
+use crate::poller::{Event, Poller, Waker};
+use crate::socket::{Socket, Transport};
+use crate::{Family, Kind};
+
+/// Where sockets, events and the time come from.
+#[derive(Debug)]
+pub(crate) enum World {
+    /// The system.
+    System(Poller),
+    /// A simulated network with a clock of its own.
+    #[cfg(feature = "testing")]
+    Simulated(crate::testing::Network),
+}
+
+impl World {
+    pub(crate) fn system(wait: Wait) -> io::Result<Self> {
+        Poller::new(wait).map(Self::System)
+    }
+
+    /// The time, which never goes back: read once a turn, and handed down from there.
+    pub(crate) fn now(&self) -> Instant {
+        match self {
+            Self::System(_) => system_time(),
+            #[cfg(feature = "testing")]
+            Self::Simulated(network) => network.now(),
+        }
+    }
+
+    pub(crate) fn create_socket(&self, family: Family, kind: Kind) -> io::Result<Socket> {
+        match self {
+            Self::System(_) => Socket::create(family, kind),
+            #[cfg(feature = "testing")]
+            Self::Simulated(network) => network.create_socket(family, kind),
+        }
+    }
+
+    /// Registers a socket under `key`, or changes what it waits for.
+    pub(crate) fn register(&self, socket: &mut Socket, key: usize, interest: Interest) -> io::Result<()> {
+        match (self, &mut socket.transport) {
+            (Self::System(poller), Transport::System(source)) => source.register(poller, key, interest),
+            #[cfg(feature = "testing")]
+            (Self::Simulated(network), Transport::Memory(end)) => end.register(network, key, interest),
+            #[cfg(feature = "testing")]
+            _ => Err(io::Error::new(
+                io::ErrorKind::Unsupported,
+                "a simulated map takes simulated sockets only",
+            )),
+        }
+    }
+
+    /// Waits for events and appends them to `batch`; the end of the timeout and a notification append nothing.
+    pub(crate) fn wait(&mut self, batch: &mut Vec<Event>, timeout: Option<Duration>) -> io::Result<()> {
+        match self {
+            Self::System(poller) => poller.wait(batch, timeout),
+            #[cfg(feature = "testing")]
+            Self::Simulated(network) => network.wait(batch, timeout),
+        }
+    }
+
+    /// What ends a wait from another thread; a simulated one waits for nobody.
+    pub(crate) fn waker(&self) -> Option<Waker> {
+        match self {
+            Self::System(poller) => Some(poller.waker()),
+            #[cfg(feature = "testing")]
+            Self::Simulated(_) => None,
+        }
+    }
+
+    /// A descriptor to give up when they run out, so that a connection can be taken and told so.
+    pub(crate) fn reserve(&self) -> Option<Reserve> {
+        match self {
+            Self::System(_) => std::fs::File::open("/dev/null").ok().map(|file| Reserve::System(file.into())),
+            #[cfg(feature = "testing")]
+            Self::Simulated(network) => network.reserve().map(Reserve::Simulated),
+        }
+    }
+}
+
+pub(crate) fn system_time() -> Instant {
+    Instant::now()
+}
+
+/// A descriptor that is kept open, and gives its place when it is dropped.
+#[derive(Debug)]
+#[expect(dead_code, reason = "held for the place they take")]
+pub(crate) enum Reserve {
+    System(std::os::fd::OwnedFd),
+    #[cfg(feature = "testing")]
+    Simulated(crate::testing::Descriptor),
+}
