@@ -226,6 +226,12 @@ impl<A: 'static> Simulation<A> {
         self.settle()
     }
 
+    /// Lets time pass without a turn, as a callback does that takes so long, or the program between two turns. What falls
+    /// due or arrives meanwhile is served late.
+    pub fn let_time_pass(&mut self, time: Duration) {
+        self.network.let_time_pass(time);
+    }
+
     /// Serves turns until `condition` holds, at most so long by the simulation's clock.
     ///
     /// # Errors

@@ -1,15 +1,13 @@
 //! The bounds of channels and maps: which are on by default, what happens at each, and that idle channels cost little.
 
-use std::io::Read;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use asynchat::{AC_IN_BUFFER_SIZE, MESSAGE_LIMIT};
+use asyncore::testing::{Peer as SimulatedPeer, Simulation};
 use asyncore::{
     ChannelId, Dispatcher, Limits, Map, OUTPUT_LIMIT, OnFull, Options, Pushed, SPARE_DESCRIPTORS, State,
 };
-use integration_tests::{
-    DEADLINE, Log, Net, Peer, Recorder, map, options, run_to_the_end, settle, turn_until,
-};
+use integration_tests::{Log, Net, Peer, Recorder, map, options, run_to_the_end, settle, turn_until};
 
 use crate::faults::{Client, Server, assert_quiet};
 
@@ -120,110 +118,105 @@ fn a_channel_hears_once_that_its_output_has_drained() {
     assert_eq!((log.count("drained"), map.queued()), (3, 0));
 }
 
+/// A channel with its own limits on a simulated map, and its peer.
+fn simulated(log: &Log, change: impl FnOnce(&mut Limits)) -> (Simulation, SimulatedPeer, ChannelId) {
+    let mut sim = Simulation::new(()).unwrap();
+    let (mut dispatcher, peer) = sim.pair().unwrap();
+    let mut limits = Limits::default();
+    change(&mut limits);
+    dispatcher.set_limits(limits);
+    let id = sim.map.add(dispatcher, Recorder::new(log)).unwrap();
+    sim.settle().unwrap();
+    (sim, peer, id)
+}
+
+const TIME: Duration = Duration::from_secs(10);
+const TICK: Duration = Duration::from_nanos(1);
+
 /// A channel that has sent its last byte waits for its peer's end, though not for ever.
 #[test]
 fn lingering_ends_with_the_peer_or_with_its_time() {
     for peer_ends in [true, false] {
-        let mut map = map();
-        let mut limits = Limits::default();
-        limits.linger_time = if peer_ends { Duration::from_secs(3600) } else { Duration::from_millis(20) };
-        let (mut peer, id, log) = limited(&mut map, limits);
-        map.push(id, b"last words");
-        map.close_when_done(id);
-        assert_eq!(map.push(id, b"too late"), Pushed::Closing);
-        settle_until_lingering(&mut map, id);
+        let log = Log::new();
+        let (mut sim, mut peer, id) = simulated(&log, |limits| limits.linger_time = TIME);
+        sim.map.push(id, b"last words");
+        sim.map.close_when_done(id);
+        assert_eq!(sim.map.push(id, b"too late"), Pushed::Closing);
+        sim.advance(TIME - TICK).unwrap();
+        assert_eq!(sim.map.get(id).map(Dispatcher::state), Some(State::Lingering));
         if peer_ends {
             peer.shutdown_write();
+            sim.settle().unwrap();
+        } else {
+            sim.advance(TICK).unwrap();
         }
-        turn_until(&mut map, &mut (), "the end", |map, ()| map.is_empty());
         assert_eq!(log.lines(), ["connect", "close Local"]);
-        assert_eq!(peer.read_rest(), b"last words");
+        assert_eq!(peer.received(), b"last words");
     }
-}
-
-fn settle_until_lingering(map: &mut Map, id: ChannelId) {
-    turn_until(map, &mut (), "the last byte", |map, ()| {
-        map.get(id).is_none_or(|channel| channel.state() == State::Lingering)
-    });
 }
 
 /// Late input is read and dropped up to a bound; a peer that goes on sending does not hold the channel.
 #[test]
 fn lingering_ends_when_too_much_comes() {
-    let mut map = map();
-    let mut limits = Limits::default();
-    limits.linger_time = Duration::from_secs(3600);
-    limits.linger_bytes = 10_000;
-    let (mut peer, id, log) = limited(&mut map, limits);
-    settle(&mut map, &mut ());
-    map.close_when_done(id);
-    settle_until_lingering(&mut map, id);
-    peer.send(&[b'x'; 10_000]);
-    settle(&mut map, &mut ());
-    assert!(map.is_open(id), "the bound itself is allowed");
+    let log = Log::new();
+    let (mut sim, mut peer, id) = simulated(&log, |limits| limits.linger_bytes = 10_000);
+    sim.map.close_when_done(id);
+    sim.settle().unwrap();
+    peer.send([b'x'; 10_000]);
+    sim.settle().unwrap();
+    assert!(sim.map.is_open(id), "the bound itself is allowed");
     peer.send(b"x");
-    turn_until(&mut map, &mut (), "the end", |map, ()| map.is_empty());
+    sim.settle().unwrap();
     assert_eq!(log.lines(), ["connect", "close Local"]);
 }
 
 /// Draining is given up when the peer takes nothing for the drain time.
 #[test]
 fn draining_gives_up_a_peer_that_does_not_read() {
-    let mut map = map();
-    let mut limits = Limits::default();
-    limits.drain_time = Duration::from_millis(30);
-    let (_peer, id, log) = limited(&mut map, limits);
-    map.push(id, vec![b'x'; 1 << 20]);
-    map.close_when_done(id);
-    turn_until(&mut map, &mut (), "the end", |map, ()| map.is_empty());
+    let log = Log::new();
+    let (mut sim, mut peer, id) = simulated(&log, |limits| limits.drain_time = TIME);
+    peer.stop_reading();
+    sim.map.push(id, vec![b'x'; 1 << 20]);
+    sim.map.close_when_done(id);
+    // What the network's buffer takes at first has moved.
+    sim.advance(2 * TIME - TICK).unwrap();
+    assert_eq!(log.lines(), ["connect"]);
+    sim.advance(TICK).unwrap();
     assert_eq!(log.lines(), ["connect", "close TimedOut(Drain)"]);
-    assert_eq!(map.queued(), 0);
+    assert_eq!(sim.map.queued(), 0);
 }
 
 /// A peer that reads a little in every drain time is slow, not gone: it gets everything.
 #[test]
 fn draining_waits_for_a_peer_that_reads_slowly() {
-    const DRAIN_TIME: Duration = Duration::from_millis(500);
-    let mut map = map();
-    let mut limits = Limits::default();
-    limits.drain_time = DRAIN_TIME;
-    let (mut peer, id, log) = limited(&mut map, limits);
-    map.get(id).unwrap().set_send_buffer_size(16 << 10).unwrap();
-    map.push(id, vec![b'x'; 1 << 20]);
-    map.close_when_done(id);
-    peer.set_nonblocking();
-    let start = Instant::now();
-    let (mut read, mut room) = (0, [0; 16 << 10]);
-    while read < 1 << 20 {
-        assert!(start.elapsed() < DEADLINE, "{read} bytes: {:?}", log.lines());
-        map.poll(&mut (), Some(Duration::ZERO)).unwrap();
-        if let Ok(more) = peer.read(&mut room) {
-            assert!(more > 0, "given up after {read} bytes: {:?}", log.lines());
-            read += more;
-            // The slowness that this is about.
-            std::thread::sleep(Duration::from_millis(20));
-        }
+    let log = Log::new();
+    let (mut sim, mut peer, id) = simulated(&log, |limits| limits.drain_time = TIME);
+    peer.stop_reading();
+    sim.map.push(id, vec![b'x'; 1 << 20]);
+    sim.map.close_when_done(id);
+    while peer.received().len() < 1 << 20 {
+        peer.read_some(16 << 10);
+        sim.advance(TIME - TICK).unwrap();
     }
-    assert!(start.elapsed() > 2 * DRAIN_TIME, "too quick to show anything");
-    drop(peer);
-    turn_until(&mut map, &mut (), "the end", |map, ()| map.is_empty());
+    assert!(sim.elapsed() > 50 * TIME);
+    peer.close();
+    sim.settle().unwrap();
     assert_eq!(log.lines(), ["connect", "close Local"]);
 }
 
 /// The time between two turns is the program's own: it does not count against a channel that is told to close there.
 #[test]
 fn time_between_turns_does_not_count_against_draining() {
-    let mut map = map();
-    let mut limits = Limits::default();
-    limits.drain_time = Duration::from_millis(200);
-    let (mut peer, id, log) = limited(&mut map, limits);
-    settle(&mut map, &mut ());
-    std::thread::sleep(Duration::from_millis(250));
-    map.push(id, b"last words");
-    map.close_when_done(id);
+    let log = Log::new();
+    let (mut sim, mut peer, id) = simulated(&log, |limits| limits.drain_time = TIME);
+    let before = sim.map.counters();
+    sim.let_time_pass(2 * TIME);
+    sim.map.push(id, b"last words");
+    sim.map.close_when_done(id);
     peer.shutdown_write();
-    turn_until(&mut map, &mut (), "the end", |map, ()| map.is_empty());
-    assert_eq!(peer.read_rest(), b"last words");
+    sim.settle().unwrap();
+    assert!(sim.map.counters().turns > before.turns);
+    assert_eq!(peer.received(), b"last words");
     assert!(!log.has("close TimedOut(Drain)"), "{:?}", log.lines());
 }
 

@@ -21,6 +21,7 @@ mod faults_callbacks;
 mod faults_calls;
 mod faults_handlers;
 mod faults_peers;
+mod faults_simulated;
 mod hazards;
 mod limits;
 mod membership;
