@@ -78,13 +78,13 @@ pub trait Chat<A: 'static = ()>: 'static {
 
     /// The peer has ended its side. `rest` is what was kept of a message without an end.
     ///
-    /// The default closes the channel when what is queued has been sent.
+    /// The default closes the channel when its blocking work is answered and what is queued has been sent.
     ///
     /// # Errors
     ///
     /// What it returns goes to [`handle_error`](Self::handle_error).
     fn handle_eof(&mut self, cx: &mut Conversation<'_, A>, _rest: &[u8]) -> Result {
-        cx.close_when_done();
+        cx.map.close_when_answered(cx.id);
         Ok(())
     }
 
@@ -108,13 +108,14 @@ pub trait Chat<A: 'static = ()>: 'static {
         Ok(())
     }
 
-    /// The map shuts down. The default closes the channel when what is queued has been sent.
+    /// The map shuts down. The default closes the channel when its blocking work is answered and what is queued has been
+    /// sent.
     ///
     /// # Errors
     ///
     /// What it returns goes to [`handle_error`](Self::handle_error).
     fn handle_shutdown(&mut self, cx: &mut Conversation<'_, A>) -> Result {
-        cx.close_when_done();
+        cx.map.close_when_answered(cx.id);
         Ok(())
     }
 
@@ -219,6 +220,18 @@ impl<C> AsyncChat<C> {
     /// the chat reads next: [`Map::read_again`](asyncore::Map::read_again) has that happen at once.
     pub const fn framing_mut(&mut self) -> &mut Framing {
         &mut self.framing
+    }
+
+    /// Calls `f` with the user's half and a conversation, as a callback has them.
+    ///
+    /// For what reaches a chat from outside its callbacks, as a channel: [`Map::with`](asyncore::Map::with), or the end
+    /// of [`Map::spawn_blocking`](asyncore::Map::spawn_blocking).
+    pub fn converse<A: 'static, R>(
+        &mut self,
+        cx: &mut Context<'_, A>,
+        f: impl FnOnce(&mut C, &mut Conversation<'_, A>) -> R,
+    ) -> R {
+        f(&mut self.user, &mut Conversation::new(cx, &mut self.framing))
     }
 
     /// Delivers `input` message by message: how much of it is left when the channel stops reading on the way.

@@ -2,9 +2,9 @@
 
 use std::fmt;
 
-use asyncore::{Channel, ChannelId, Context, Map, Producer, PushData, Pushed};
+use asyncore::{Channel, ChannelId, Context, Map, Producer, PushData, Pushed, Result, SpawnError};
 
-use crate::{Framing, Terminator};
+use crate::{AsyncChat, Chat, Framing, Terminator};
 
 /// The world as a chat's callback sees it: the map, the application's state, its own id and its framing.
 ///
@@ -75,8 +75,77 @@ impl<'a, A: 'static> Conversation<'a, A> {
         self.map.pause_reading(self.id);
     }
 
+    /// Runs `work` on another thread, then calls `done` from the loop with this chat, its conversation and the result: see
+    /// [`Map::spawn_blocking`].
+    ///
+    /// `C` is the chat's own type, named by the closure's argument. Further messages are delivered meanwhile, so that one
+    /// connection keeps several threads busy; a chat that answers one thing at a time pauses until the result is there.
+    ///
+    /// ```
+    /// use std::io::{Read, Write};
+    /// use std::net::Shutdown;
+    /// use std::os::unix::net::UnixStream;
+    ///
+    /// use asynchat::{AsyncChat, Chat, Conversation};
+    /// use asyncore::{Map, Result};
+    ///
+    /// /// Answers each line with the file of that name.
+    /// struct Files;
+    ///
+    /// impl Chat for Files {
+    ///     fn found_terminator(&mut self, cx: &mut Conversation<'_>, name: &[u8]) -> Result {
+    ///         let name = String::from_utf8(name.to_vec())?;
+    ///         cx.pause_reading();
+    ///         cx.spawn_blocking(move || std::fs::read(name), |_files: &mut Files, cx, file| {
+    ///             cx.push(file?);
+    ///             cx.map.resume_reading(cx.id);
+    ///             Ok(())
+    ///         })?;
+    ///         Ok(())
+    ///     }
+    /// }
+    ///
+    /// let (mut peer, here) = UnixStream::pair()?;
+    /// let mut map = Map::new()?;
+    /// map.add(here, AsyncChat::new(Files).terminator(b"\n"))?;
+    /// peer.write_all(b"Cargo.toml\n")?;
+    /// peer.shutdown(Shutdown::Write)?;
+    /// map.run(&mut ())?; // the end of input closes the channel, but not before the answer
+    ///
+    /// let mut page = String::new();
+    /// peer.read_to_string(&mut page)?;
+    /// assert!(page.starts_with("[package]"));
+    /// # Ok::<(), asyncore::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`Map::spawn_blocking`].
+    pub fn spawn_blocking<C, R>(
+        &mut self,
+        work: impl FnOnce() -> R + Send + 'static,
+        done: impl FnOnce(&mut C, &mut Conversation<'_, A>, R) -> Result + 'static,
+    ) -> Result<(), SpawnError>
+    where
+        C: Chat<A>,
+        R: Send + 'static,
+    {
+        self.map.spawn_blocking(self.id, work, |chat: &mut AsyncChat<C>, cx, result| {
+            chat.converse(cx, |user, cx| done(user, cx, result))
+        })
+    }
+
+    /// Calls `f` with another channel's chat, if that is a `C`, and a conversation of its own: see [`Map::with`].
+    pub fn with_chat<C: Chat<A>, R>(
+        &mut self,
+        id: ChannelId,
+        f: impl FnOnce(&mut C, &mut Conversation<'_, A>) -> R,
+    ) -> Option<R> {
+        self.map.with(self.app, id, |chat: &mut AsyncChat<C>, cx| chat.converse(cx, f))
+    }
+
     /// Calls `f` with another channel's handler, if that is a `T`: see [`Map::with`]. A chat channel's is an
-    /// [`AsyncChat`](crate::AsyncChat).
+    /// [`AsyncChat`]; for its chat take [`with_chat`](Self::with_chat).
     pub fn with<T: Channel<A>, R>(
         &mut self,
         id: ChannelId,

@@ -12,7 +12,7 @@ impl<A: 'static> Map<A> {
         &mut self,
         app: &mut A,
         id: ChannelId,
-        callback: impl FnOnce(&mut dyn Channel<A>, &mut Context<'_, A>) -> Result,
+        callback: impl FnOnce(&mut (dyn Channel<A> + 'static), &mut Context<'_, A>) -> Result,
     ) {
         let Some(entry) = Self::entry_in(&mut self.slots, id) else { return };
         if entry.dispatcher.state == State::Closed {

@@ -131,14 +131,14 @@ pub trait Channel<A: 'static = ()>: Any {
 
     /// The peer has ended its side: there is nothing more to read. At most once.
     ///
-    /// The other direction still works. The default closes the channel when what is queued has been sent; an override
-    /// that does not may go on writing, and closes later.
+    /// The other direction still works. The default closes the channel when its blocking work is answered and what is
+    /// queued has been sent; an override that does not may go on writing, and closes later.
     ///
     /// # Errors
     ///
     /// What it returns goes to [`handle_error`](Self::handle_error).
     fn handle_eof(&mut self, cx: &mut Context<'_, A>) -> Result {
-        cx.map.close_when_done(cx.id);
+        cx.map.close_when_answered(cx.id);
         Ok(())
     }
 
@@ -162,13 +162,14 @@ pub trait Channel<A: 'static = ()>: Any {
         Ok(())
     }
 
-    /// The map shuts down: say goodbye, then close. The default closes when what is queued has been sent.
+    /// The map shuts down: say goodbye, then close. The default closes when its blocking work is answered and what is
+    /// queued has been sent.
     ///
     /// # Errors
     ///
     /// What it returns goes to [`handle_error`](Self::handle_error).
     fn handle_shutdown(&mut self, cx: &mut Context<'_, A>) -> Result {
-        cx.map.close_when_done(cx.id);
+        cx.map.close_when_answered(cx.id);
         Ok(())
     }
 

@@ -26,6 +26,9 @@ impl Pauses {
     /// The output of a channel that it is coupled to is high: `couple`.
     pub(crate) const COUPLING: Self = Self(8);
 
+    /// It is to close when the results of its blocking work have been told: `close_when_answered`.
+    pub(crate) const ENDING: Self = Self(32);
+
     pub(crate) const fn is_empty(self) -> bool {
         self.0 == 0
     }

@@ -43,6 +43,7 @@
 //! - [`Producer`] makes output while it is sent. [`Pushed`] says what became of a push.
 //! - [`Limits`] and [`Options`] bound what a channel and a map may cost. They are on from the start.
 //! - [`Remote`] is a handle on a map for other threads: they post closures, push bytes, and stop the loop.
+//! - [`Map::spawn_blocking`] runs what would hold up the loop on another thread, and tells the channel the result.
 //! - [`CloseReason`] says why a channel closed. Its `handle_close` is called exactly once.
 //! - [`default_map()`] and [`run()`] serve programs that need no more than one map in a thread.
 //!
@@ -53,7 +54,7 @@
 //!
 //! # What it does not do
 //!
-//! - Run anything in parallel. A callback that takes a second stops everything for a second.
+//! - Run callbacks in parallel. One that takes a second stops everything for a second, unless it hands its work on.
 //! - Ready-made timeouts, TLS, files and pipes: they do not exist here.
 //! - Resolve names in the background. [`Map::listen`] resolves where it is called; [`Map::connect`] takes addresses.
 //! - Windows, and systems whose poller has no level-triggered events. It is tested on Linux.
@@ -69,6 +70,7 @@
 )]
 
 mod address;
+mod blocking;
 mod buffer;
 mod callback;
 mod channel;
@@ -103,9 +105,11 @@ mod socket;
 pub mod testing;
 mod timer;
 mod turn;
+mod workers;
 mod world;
 
 pub use address::{Address, ParseAddressError};
+pub use blocking::SpawnError;
 pub use buffer::ReadBuffer;
 pub use channel::Channel;
 pub use context::Context;
@@ -114,8 +118,9 @@ pub use dispatcher::{Dispatcher, State};
 pub use id::ChannelId;
 pub use input::Received;
 pub use limits::{
-    AC_OUT_BUFFER_SIZE, ACCEPT_BUDGET, BACKLOG, DRAIN_TIME, HIGH_MARK, LINGER_BYTES, LINGER_TIME, LOW_MARK,
-    Limits, MAP_OUTPUT_LIMIT, OUTPUT_LIMIT, OnFull, Options, POSTS, READ_BUDGET, SPARE_DESCRIPTORS, Wait,
+    AC_OUT_BUFFER_SIZE, ACCEPT_BUDGET, BACKLOG, DRAIN_TIME, HIGH_MARK, JOBS, LINGER_BYTES, LINGER_TIME,
+    LOW_MARK, Limits, MAP_OUTPUT_LIMIT, MOST_WORKERS, OUTPUT_LIMIT, OnFull, Options, POSTS, READ_BUDGET,
+    SPARE_DESCRIPTORS, WORKERS_BESIDE_PROCESSORS, Wait,
 };
 pub use map::{Counters, Map};
 pub use producer::Producer;

@@ -1,5 +1,7 @@
 //! [`Limits`] of a channel and [`Options`] of a map: every bound, its default and why.
 
+use std::num::NonZero;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 /// The bounds of one channel, shared by all that a listener accepts.
@@ -87,6 +89,13 @@ pub struct Options {
     /// Most closures and pushes of other threads that wait for the loop, [`POSTS`] by default; 0 counts as 1. The bytes
     /// of such pushes are bounded by [`output`](Self::output).
     pub posts: usize,
+    /// Most threads for [blocking work](crate::Map::spawn_blocking); 0 counts as 1. By default
+    /// [`WORKERS_BESIDE_PROCESSORS`] more than the machine has processors, and [`MOST_WORKERS`] at most. They are started
+    /// when there is work for them.
+    pub workers: usize,
+    /// Most pieces of blocking work that are under way: that wait for a thread, run, or have a result which waits for
+    /// one before it. [`JOBS`] by default; 0 counts as 1.
+    pub jobs: usize,
     /// The limits of channels that were not given their own.
     pub limits: Limits,
 }
@@ -99,6 +108,8 @@ impl Default for Options {
             output: MAP_OUTPUT_LIMIT,
             accept_budget: ACCEPT_BUDGET,
             posts: POSTS,
+            workers: default_workers(),
+            jobs: JOBS,
             limits: Limits::default(),
         }
     }
@@ -119,6 +130,15 @@ fn default_connections() -> usize {
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
     let limit = limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
     limit.saturating_sub(SPARE_DESCRIPTORS).max(limit / 2)
+}
+
+fn default_workers() -> usize {
+    // Asked once: the answer is spelt out in files.
+    static WORKERS: OnceLock<usize> = OnceLock::new();
+    *WORKERS.get_or_init(|| {
+        let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
+        processors.saturating_add(WORKERS_BESIDE_PROCESSORS).min(MOST_WORKERS)
+    })
 }
 
 /// Most bytes of output queued in one channel: 1 MiB, a burst of any line protocol's replies. Redis gives a
@@ -156,6 +176,16 @@ pub const ACCEPT_BUDGET: usize = 64;
 /// Most posts of other threads that wait for the loop: 65,536, 64 turns' worth, which the loop serves in milliseconds; one
 /// that is that far behind does not catch up.
 pub const POSTS: usize = 1 << 16;
+
+/// Threads for blocking work beside one for each processor: 4, since such work waits more than it computes. It is the
+/// rule of Python's `ThreadPoolExecutor`, as [`MOST_WORKERS`] is.
+pub const WORKERS_BESIDE_PROCESSORS: usize = 4;
+
+/// Most threads for blocking work by default: 32, past which a large machine gains little and each costs a stack.
+pub const MOST_WORKERS: usize = 32;
+
+/// Most pieces of blocking work under way: 4096, a piece for each connection of a full backlog.
+pub const JOBS: usize = 4096;
 
 /// Connections that the system queues for a listener before it is served: 4096. With the usual 128 a burst of
 /// connects overflows and stalls clients for a second (the SYN's retry).

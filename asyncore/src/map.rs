@@ -7,6 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use crate::blocking::Blocking;
 use crate::buffer::BufferPool;
 use crate::deadline::{DeadlineKey, Deadlines, Due};
 use crate::entry::{Entry, Flags, Slot};
@@ -50,6 +51,7 @@ use crate::{Channel, ChannelId, CloseReason, Context, Dispatcher, Error, Limits,
 pub struct Map<A: 'static = ()> {
     /// First of all: what the others own as they are dropped finds that the map is gone.
     pub(crate) posts: Posts<A>,
+    pub(crate) blocking: Blocking<A>,
     /// Declared before the slots: the poller is gone when their sockets close.
     pub(crate) world: World,
     pub(crate) slots: Vec<Slot<A>>,
@@ -164,6 +166,7 @@ impl<A: 'static> Map<A> {
         let now = world.now();
         Self {
             posts: Posts::new(&options, world.waker()),
+            blocking: Blocking::default(),
             world,
             slots: Vec::new(),
             free: Vec::new(),
@@ -551,6 +554,7 @@ impl<A: 'static> Map<A> {
             self.free.push(u32::try_from(id.slot()).unwrap_or(u32::MAX));
         }
         self.channels -= 1;
+        self.forget_work(id);
         if entry.flags.has(Flags::BACKGROUND) {
             self.background -= 1;
         }

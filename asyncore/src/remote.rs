@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::blocking::Finished;
 use crate::panics::{contain, guard};
 use crate::poller::Waker;
 use crate::{ChannelId, Map, Options};
@@ -105,6 +106,13 @@ impl<A: 'static> Remote<A> {
             held.asked.shutdown = Some(soonest);
         });
     }
+
+    /// Hands the outcome of blocking work to the loop; dropped when the map is gone.
+    pub(crate) fn finish(&self, finished: Finished) {
+        if self.inbox.post(Post::Finished(finished)).is_err() {
+            tracing::debug!("blocking work outlived its map");
+        }
+    }
 }
 
 impl<A: 'static> Clone for Remote<A> {
@@ -151,6 +159,7 @@ impl<A: 'static> Map<A> {
                 Post::Push(id, data) => guard("pushing what was posted", || {
                     self.push(id, data);
                 }),
+                Post::Finished(finished) => self.serve_finished(app, finished),
             }
         }
         // A burst leaves no buffer of its size behind.
@@ -170,7 +179,14 @@ pub(crate) struct Posts<A: 'static> {
 impl<A: 'static> Posts<A> {
     /// `waker` ends the loop's wait; without one, the loop never waits for other threads.
     pub(crate) fn new(options: &Options, waker: Option<Waker>) -> Self {
-        let held = Held { waker, gone: false, posts: VecDeque::new(), bytes: 0, asked: Asked::default() };
+        let held = Held {
+            waker,
+            gone: false,
+            posts: VecDeque::new(),
+            finished: 0,
+            bytes: 0,
+            asked: Asked::default(),
+        };
         let inbox = Inbox {
             waiting: AtomicBool::new(false),
             most_posts: options.posts.max(1),
@@ -219,6 +235,8 @@ struct Held<A: 'static> {
     waker: Option<Waker>,
     gone: bool,
     posts: VecDeque<Post<A>>,
+    /// Among `posts`: not bounded here, but where the work is taken.
+    finished: usize,
     /// In the pushes among `posts`.
     bytes: usize,
     asked: Asked,
@@ -236,14 +254,19 @@ enum Post<A: 'static> {
     #[expect(clippy::type_complexity, reason = "said here alone")]
     Call(Box<dyn FnOnce(&mut Map<A>, &mut A) + Send>),
     Push(ChannelId, Bytes),
+    Finished(Finished),
 }
 
 impl<A: 'static> Post<A> {
     fn bytes(&self) -> usize {
         match self {
-            Self::Call(_) => 0,
             Self::Push(_, data) => data.len(),
+            Self::Call(_) | Self::Finished(_) => 0,
         }
+    }
+
+    const fn is_finished(&self) -> bool {
+        matches!(self, Self::Finished(_))
     }
 }
 
@@ -263,11 +286,15 @@ impl<A: 'static> Inbox<A> {
         if held.gone {
             return Err(PostError::Gone);
         }
-        let bytes = held.bytes.saturating_add(post.bytes());
-        if held.posts.len() >= self.most_posts || bytes > self.most_bytes {
-            return Err(PostError::Full);
+        if post.is_finished() {
+            held.finished += 1;
+        } else {
+            let bytes = held.bytes.saturating_add(post.bytes());
+            if held.posts.len() - held.finished >= self.most_posts || bytes > self.most_bytes {
+                return Err(PostError::Full);
+            }
+            held.bytes = bytes;
         }
-        held.bytes = bytes;
         held.posts.push_back(post);
         Ok(self.mark(&held))
     }
@@ -295,9 +322,10 @@ impl<A: 'static> Inbox<A> {
         let mut held = self.lock();
         if held.posts.len() <= POST_BUDGET {
             std::mem::swap(&mut held.posts, batch);
-            held.bytes = 0;
+            (held.finished, held.bytes) = (0, 0);
         } else {
             batch.extend(held.posts.drain(..POST_BUDGET));
+            held.finished -= batch.iter().filter(|post| post.is_finished()).count();
             held.bytes -= batch.iter().map(Post::bytes).sum::<usize>();
         }
         self.waiting.store(!held.posts.is_empty(), Ordering::SeqCst);

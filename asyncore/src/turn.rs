@@ -149,7 +149,7 @@ impl<A: 'static> Map<A> {
     }
 
     fn has_work(&self) -> bool {
-        self.channels > self.background || !self.closed.is_empty() || self.posts.wait()
+        self.channels > self.background || !self.closed.is_empty() || self.posts.wait() || self.awaits_work()
     }
 }
 

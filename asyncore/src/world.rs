@@ -7,6 +7,7 @@ use crate::interest::Interest;
 use crate::limits::Wait;
 use crate::poller::{Event, Poller, Waker};
 use crate::socket::{Socket, Transport};
+use crate::workers::Work;
 use crate::{Family, Kind};
 
 /// Where sockets, events and the time come from.
@@ -70,6 +71,18 @@ impl World {
             Self::System(poller) => Some(poller.waker()),
             #[cfg(feature = "testing")]
             Self::Simulated(_) => None,
+        }
+    }
+
+    /// Takes blocking work if it is to be done on the loop's thread, or else gives it back.
+    pub(crate) fn take_work(&self, work: Work) -> Option<Work> {
+        match self {
+            Self::System(_) => Some(work),
+            #[cfg(feature = "testing")]
+            Self::Simulated(network) => {
+                network.submit(work);
+                None
+            }
         }
     }
 

@@ -18,6 +18,7 @@ use super::end::{Descriptor, End};
 use super::wire::{EndId, Flight, Load, Role, Script, Then, Wire};
 use crate::poller::Event;
 use crate::socket::{Connecting, Moved, Socket};
+use crate::workers::Work;
 use crate::{Address, Family, Kind};
 
 /// A simulated network with its clock; every end of it has a handle.
@@ -38,6 +39,8 @@ pub(super) struct Wires {
     /// What is under way, by its arrival; the number keeps those of one instant in order.
     pub(super) flights: BTreeMap<(Instant, u64), Flight>,
     pub(super) sent: u64,
+    /// Blocking work, by the time at which it ends; numbered as what is under way.
+    work: BTreeMap<(Instant, u64), Work>,
     /// Scripted ends with something to send.
     pub(super) senders: BTreeSet<EndId>,
     /// Where connects are refused although somebody listens.
@@ -64,6 +67,7 @@ impl Network {
             last_end: 0,
             flights: BTreeMap::new(),
             sent: 0,
+            work: BTreeMap::new(),
             senders: BTreeSet::new(),
             refusing: Vec::new(),
             silent: Vec::new(),
@@ -110,6 +114,14 @@ impl Network {
         self.wires.borrow_mut().descriptors -= 1;
     }
 
+    /// Takes blocking work, which is done on the loop's thread, in a wait, and takes as long as what is sent.
+    pub(crate) fn submit(&self, work: Work) {
+        let mut wires = self.wires.borrow_mut();
+        wires.sent += 1;
+        let end = (wires.now + wires.delay(), wires.sent);
+        wires.work.insert(end, work);
+    }
+
     /// Appends the events of the ends that are ready; when there are none, lets time pass until there are, or until the
     /// timeout is over.
     ///
@@ -121,11 +133,18 @@ impl Network {
         let until = timeout.and_then(|timeout| wires.now.checked_add(timeout));
         loop {
             wires.deliver();
+            let work = wires.take_work();
+            if !work.is_empty() {
+                drop(wires);
+                // Its results wait for the loop, as those of another thread would.
+                work.into_iter().for_each(Work::run);
+                return Ok(());
+            }
             let late = wires.collect(batch);
             if !batch.is_empty() || until.is_some_and(|until| wires.now >= until) {
                 return Ok(());
             }
-            let arrival = wires.flights.first_key_value().map(|((at, _), _)| *at);
+            let arrival = wires.next_arrival();
             let told_late = late.then(|| wires.now + LATE);
             match [arrival, told_late, until].into_iter().flatten().min() {
                 Some(at) => wires.now = at.max(wires.now),
@@ -146,14 +165,14 @@ impl Network {
 
     /// When the next thing that is under way arrives.
     pub(super) fn next_arrival(&self) -> Option<Instant> {
-        self.wires.borrow().flights.first_key_value().map(|((at, _), _)| *at)
+        self.wires.borrow().next_arrival()
     }
 
     /// Whether a registered end is ready for what it waits for.
     pub(super) fn is_ready(&self) -> bool {
         let mut wires = self.wires.borrow_mut();
         wires.deliver();
-        wires.ends.keys().any(|id| wires.event(*id).is_some())
+        wires.has_work() || wires.ends.keys().any(|id| wires.event(*id).is_some())
     }
 }
 
@@ -161,6 +180,27 @@ impl Wires {
     /// Whether something of this chance happens now.
     fn chance(&mut self, chance: f64) -> bool {
         chance > 0.0 && self.random.f64() < chance
+    }
+
+    /// When the next thing that is under way arrives, or the next piece of work ends.
+    fn next_arrival(&self) -> Option<Instant> {
+        let flight = self.flights.first_key_value().map(|((at, _), _)| *at);
+        let work = self.work.first_key_value().map(|((at, _), _)| *at);
+        [flight, work].into_iter().flatten().min()
+    }
+
+    /// Whether blocking work ends now.
+    fn has_work(&self) -> bool {
+        self.work.first_key_value().is_some_and(|((at, _), _)| *at <= self.now)
+    }
+
+    /// The blocking work that ends now.
+    fn take_work(&mut self) -> Vec<Work> {
+        let mut due = Vec::new();
+        while self.has_work() {
+            due.extend(self.work.pop_first().map(|(_, work)| work));
+        }
+        due
     }
 
     pub(super) fn delay(&mut self) -> Duration {
