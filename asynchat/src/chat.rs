@@ -1,6 +1,6 @@
 //! [`AsyncChat`]: a channel that splits its input into messages, and [`Chat`], what its user writes.
 
-use asyncore::{Channel, CloseReason, Context, Error, Received, Result, TimerId};
+use asyncore::{Channel, CloseReason, Context, Error, Received, Result, Timeout, TimerId};
 
 use crate::framing::Waiting;
 use crate::{Conversation, Framing, OnTooLong, Split, Terminator};
@@ -105,6 +105,17 @@ pub trait Chat<A: 'static = ()>: 'static {
     /// What it returns goes to [`handle_error`](Self::handle_error).
     fn handle_timer(&mut self, cx: &mut Conversation<'_, A>, timer: TimerId) -> Result {
         tracing::warn!(id = %cx.id, ?timer, "unhandled timer event");
+        Ok(())
+    }
+
+    /// Something took longer than the channel's limits allow: see [`Channel::handle_timeout`]. The default closes the
+    /// channel at once, with [`CloseReason::TimedOut`].
+    ///
+    /// # Errors
+    ///
+    /// What it returns goes to [`handle_error`](Self::handle_error).
+    fn handle_timeout(&mut self, cx: &mut Conversation<'_, A>, which: Timeout) -> Result {
+        cx.map.close_with(cx.id, CloseReason::TimedOut(which));
         Ok(())
     }
 
@@ -460,6 +471,10 @@ where
 
     fn handle_timer(&mut self, cx: &mut Context<'_, A>, timer: TimerId) -> Result {
         self.user.handle_timer(&mut Conversation::new(cx, &mut self.framing), timer)
+    }
+
+    fn handle_timeout(&mut self, cx: &mut Context<'_, A>, which: Timeout) -> Result {
+        self.user.handle_timeout(&mut Conversation::new(cx, &mut self.framing), which)
     }
 
     fn handle_shutdown(&mut self, cx: &mut Context<'_, A>) -> Result {

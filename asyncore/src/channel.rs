@@ -4,7 +4,7 @@ use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::panics::describe;
-use crate::{CloseReason, Context, Dispatcher, Error, Received, Result, TimerId};
+use crate::{CloseReason, Context, Dispatcher, Error, Received, Result, Timeout, TimerId};
 
 /// The half of a channel that its user writes: what it waits for, and what it does when that comes.
 ///
@@ -159,6 +159,21 @@ pub trait Channel<A: 'static = ()>: Any {
     /// What it returns goes to [`handle_error`](Self::handle_error).
     fn handle_timer(&mut self, cx: &mut Context<'_, A>, timer: TimerId) -> Result {
         tracing::warn!(id = %cx.id, ?timer, "unhandled timer event");
+        Ok(())
+    }
+
+    /// Something took longer than the channel's [`Limits`](crate::Limits) or
+    /// [`Map::set_timeout`](crate::Map::set_timeout) allow. The default closes the channel at once, with
+    /// [`CloseReason::TimedOut`].
+    ///
+    /// An override may push a last word and [`close_when_done`](crate::Map::close_when_done); the reason is the same
+    /// then. Or it goes on: the clock that ran out starts again from now. Only a connect is over in any case.
+    ///
+    /// # Errors
+    ///
+    /// What it returns goes to [`handle_error`](Self::handle_error).
+    fn handle_timeout(&mut self, cx: &mut Context<'_, A>, which: Timeout) -> Result {
+        cx.map.close_with(cx.id, CloseReason::TimedOut(which));
         Ok(())
     }
 

@@ -149,6 +149,7 @@ impl<A: 'static> Map<A> {
             self.recycle(outbox);
         }
         self.cancel_timers(timers);
+        self.end_clocks(id);
         self.counters.closed += 1;
         self.closed.push(id);
         self.end_couplings(id);

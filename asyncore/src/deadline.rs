@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use crate::{ChannelId, TimerId};
+use crate::{ChannelId, Dispatcher, Map, TimerId};
 
 /// What happens when a deadline passes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +16,8 @@ pub(crate) enum Due {
     Retry(ChannelId),
     /// A listener that was out of descriptors accepts again.
     Accept(ChannelId),
+    /// A channel's clocks are to be looked at.
+    Check(ChannelId),
     /// A timer comes.
     Timer(TimerId),
     /// A shutdown has lasted long enough.
@@ -81,6 +83,29 @@ impl Deadlines {
     pub(crate) fn take_due(&mut self, now: Instant, mark: u64) -> Option<(DeadlineKey, Due)> {
         let first = self.waiting.first_entry()?;
         (first.key().at <= now && first.key().number <= mark).then(|| first.remove_entry())
+    }
+}
+
+impl<A: 'static> Map<A> {
+    /// The time, for a deadline: that of this turn, or between turns the clock's.
+    pub(crate) fn time(&self) -> Instant {
+        if self.phase.in_turn { self.now } else { self.world.now() }
+    }
+
+    /// Sets the one deadline of a channel that closes, or of a listener that pauses.
+    pub(crate) fn set_deadline(&mut self, id: ChannelId, after: Duration, due: Due) {
+        let now = self.time();
+        let Some(entry) = Self::entry_in(&mut self.slots, id) else { return };
+        let key = self.deadlines.set(now, after, due);
+        if let Some(old) = entry.dispatcher.rare().deadline.replace(key) {
+            self.deadlines.cancel(old);
+        }
+    }
+
+    pub(crate) fn cancel_deadline(&mut self, dispatcher: &mut Dispatcher) {
+        if let Some(key) = dispatcher.rare.as_mut().and_then(|rare| rare.deadline.take()) {
+            self.deadlines.cancel(key);
+        }
     }
 }
 

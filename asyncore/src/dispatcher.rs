@@ -18,6 +18,7 @@ use crate::limits::BACKLOG;
 use crate::outbox::Outbox;
 use crate::poller::Source;
 use crate::socket::{AcceptError, Connecting, Moved, Socket};
+use crate::timeouts::Clocks;
 use crate::{Address, CloseReason, Family, Kind, Limits, TimerId};
 
 /// A thin wrapper of one non-blocking socket: the half of a channel that the map keeps.
@@ -40,6 +41,8 @@ use crate::{Address, CloseReason, Family, Kind, Limits, TimerId};
 pub struct Dispatcher {
     pub(crate) socket: Socket,
     pub(crate) state: State,
+    /// When bytes last moved either way: the lower half of a tick.
+    pub(crate) active_at: u32,
     /// Why it closes, from the moment that is settled.
     pub(crate) reason: Option<CloseReason>,
     peer: PackedAddress,
@@ -111,6 +114,8 @@ pub(crate) struct Rare {
     pub(crate) connected: Option<io::Result<()>>,
     /// The deadline of a closing channel or of a listener's pause.
     pub(crate) deadline: Option<DeadlineKey>,
+    /// The marks of its clocks, if it has those that need some.
+    pub(crate) clocks: Option<Box<Clocks>>,
     /// The first in the list of its timers.
     pub(crate) timers: Option<TimerId>,
     /// What `bytes_out` was when the drain deadline was last set.
@@ -137,6 +142,7 @@ impl Dispatcher {
         Self {
             socket,
             state,
+            active_at: 0,
             reason: None,
             peer: peer.into(),
             limits: None,

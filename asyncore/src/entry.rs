@@ -62,6 +62,12 @@ impl Flags {
     /// With one of these, something waits while its output is high.
     pub(crate) const WAITED_FOR: Self = Self(Self::COUPLED.0 | Self::FED.0);
 
+    /// Has clocks that count its input: a read time or a least rate.
+    pub(crate) const TIMED: Self = Self(1 << 16);
+
+    /// The socket did not take all output, and has not been tried again since.
+    pub(crate) const STALLED: Self = Self(Self::BLOCKED.0 | Self::PUT_OFF.0);
+
     /// With one of these, a channel with output is not put on the list of those that write.
     pub(crate) const NOT_TO_WRITE: Self = Self(Self::UNSENT.0 | Self::BLOCKED.0 | Self::PUT_OFF.0);
 

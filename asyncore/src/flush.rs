@@ -12,6 +12,7 @@ use crate::interest::Pauses;
 use crate::outbox::Filled;
 use crate::panics::describe;
 use crate::socket::{Moved, is_short_of_memory};
+use crate::timeouts::low;
 use crate::{ChannelId, Kind, Map, State};
 
 impl<A: 'static> Map<A> {
@@ -89,6 +90,9 @@ impl<A: 'static> Map<A> {
                 outbox.advance(written);
                 dispatcher.bytes_out += written as u64;
                 self.queued -= written;
+                if written > 0 {
+                    dispatcher.active_at = low(self.tick);
+                }
                 if written < offered {
                     flags.set(Flags::BLOCKED);
                 }
@@ -98,11 +102,14 @@ impl<A: 'static> Map<A> {
                 tracing::debug!(%id, %error, "write put off");
                 flags.set(Flags::PUT_OFF);
                 self.deadlines.set(self.now, RETRY_TIME, Due::Retry(id));
+                self.note_stall(id);
                 return Ok(());
             }
             Err(error) => return self.lost(id, error).map_err(Fault::Error),
         }
-        if !outbox.is_empty() && !flags.has(Flags::BLOCKED) {
+        if flags.has(Flags::BLOCKED) {
+            self.note_stall(id);
+        } else if !outbox.is_empty() {
             self.make_unsent(id);
         }
         self.touch_interest(id);
@@ -160,19 +167,24 @@ impl<A: 'static> Map<A> {
             match dispatcher.socket.send(datagram) {
                 Ok(Moved::WouldBlock) => {
                     flags.set(Flags::BLOCKED);
+                    self.note_stall(id);
                     self.touch_interest(id);
                     return Ok(());
                 }
                 Err(error) if is_short_of_memory(&error) => {
                     flags.set(Flags::PUT_OFF);
                     self.deadlines.set(self.now, RETRY_TIME, Due::Retry(id));
+                    self.note_stall(id);
                     return Ok(());
                 }
                 sent => {
                     outbox.pop_datagram();
                     self.queued -= length;
                     match sent {
-                        Ok(_) => dispatcher.bytes_out += length as u64,
+                        Ok(_) => {
+                            dispatcher.bytes_out += length as u64;
+                            dispatcher.active_at = low(self.tick);
+                        }
                         // An earlier datagram came back; that says nothing of this peer's future (RFC 1122 section 4.1.3.3).
                         Err(error) if is_refused(&error) => {
                             tracing::debug!(%id, %error, "datagram not delivered");

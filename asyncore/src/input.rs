@@ -5,6 +5,7 @@ use crate::deadline::Due;
 use crate::entry::{Entry, Flags};
 use crate::interest::Pauses;
 use crate::socket::{AcceptError, Moved};
+use crate::timeouts::low;
 use crate::{Address, ChannelId, Dispatcher, Kind, Map, ReadBuffer, Result, State};
 
 /// What [`Map::recv`] found.
@@ -30,6 +31,7 @@ impl<A: 'static> Map<A> {
     /// If the system refuses the read for another reason than a lost connection.
     pub fn recv(&mut self, id: ChannelId, most: usize) -> Result<Received> {
         let mine = self.serving.id == Some(id);
+        let tick = self.tick();
         let Some(entry) = Self::entry_in(&mut self.slots, id) else { return Ok(Received::End) };
         let dispatcher = &mut entry.dispatcher;
         let is_stream = dispatcher.socket.kind == Kind::Stream;
@@ -60,6 +62,10 @@ impl<A: 'static> Map<A> {
             }
             Ok(Moved::Bytes(received)) => {
                 dispatcher.bytes_in += received as u64;
+                dispatcher.active_at = low(tick);
+                if entry.flags.has(Flags::TIMED) {
+                    dispatcher.rare().note_received(tick);
+                }
                 if mine {
                     let cost = if is_stream { received } else { received.max(SMALLEST_DATAGRAM) };
                     self.serving.bytes = self.serving.bytes.saturating_sub(cost);
@@ -93,6 +99,7 @@ impl<A: 'static> Map<A> {
                 return Ok(None);
             }
         }
+        let tick = self.tick();
         let Some(entry) = Self::entry_in(&mut self.slots, id) else { return Ok(None) };
         if entry.dispatcher.socket.kind != Kind::Datagram {
             return Err(NO_DATAGRAMS.into());
@@ -107,6 +114,10 @@ impl<A: 'static> Map<A> {
             return Ok(None);
         };
         entry.dispatcher.bytes_in += received as u64;
+        entry.dispatcher.active_at = low(tick);
+        if entry.flags.has(Flags::TIMED) {
+            entry.dispatcher.rare().note_received(tick);
+        }
         if mine {
             // An empty datagram costs a turn's share too, so that a flood of them ends.
             self.serving.bytes = self.serving.bytes.saturating_sub(received.max(SMALLEST_DATAGRAM));

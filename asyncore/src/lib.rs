@@ -44,6 +44,8 @@
 //! - [`Limits`] and [`Options`] bound what a channel and a map may cost. They are on from the start.
 //! - [`Remote`] is a handle on a map for other threads: they post closures, push bytes, and stop the loop.
 //! - [`Map::spawn_blocking`] runs what would hold up the loop on another thread, and tells the channel the result.
+//! - [`Map::set_timeout`], or a field of [`Limits`], bounds what may take how long: a connect, silence, output that does not
+//!   move, a whole life.
 //! - [`CloseReason`] says why a channel closed. Its `handle_close` is called exactly once.
 //! - [`default_map()`] and [`run()`] serve programs that need no more than one map in a thread.
 //!
@@ -55,7 +57,7 @@
 //! # What it does not do
 //!
 //! - Run callbacks in parallel. One that takes a second stops everything for a second, unless it hands its work on.
-//! - Ready-made timeouts, TLS, files and pipes: they do not exist here.
+//! - TLS, files and pipes: they do not exist here.
 //! - Resolve names in the background. [`Map::listen`] resolves where it is called; [`Map::connect`] takes addresses.
 //! - Windows, and systems whose poller has no level-triggered events. It is tested on Linux.
 
@@ -103,6 +105,7 @@ mod signals;
 mod socket;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod timeouts;
 mod timer;
 mod turn;
 mod workers;

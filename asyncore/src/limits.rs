@@ -4,6 +4,8 @@ use std::num::NonZero;
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use crate::Rate;
+
 /// The bounds of one channel, shared by all that a listener accepts.
 ///
 /// ```
@@ -40,6 +42,28 @@ pub struct Limits {
     /// when the socket takes more, which needs a part of the system's buffer to be free: a peer that reads, but less
     /// than about a megabyte in this time, may be given up all the same.
     pub drain_time: Duration,
+    /// How long a connect may take, from [`Map::connect`](crate::Map::connect) on; the system gives up after minutes.
+    ///
+    /// This and the other timeouts are `None` by default, never: what is too long is the protocol's to say. They are
+    /// told by [`Channel::handle_timeout`](crate::Channel::handle_timeout), and can be set for one channel with
+    /// [`Map::set_timeout`](crate::Map::set_timeout). They count in milliseconds, at least one. A channel that closes when
+    /// done has its drain and linger times instead.
+    pub connect_time: Option<Duration>,
+    /// How long a channel may stay without a byte either way, at most 24 days. It costs nothing for each byte: the time
+    /// of the last one is looked at when this much has passed. A peer that sends a byte now and then is never idle:
+    /// see [`min_rate`](Self::min_rate) and [`total_time`](Self::total_time).
+    pub idle_time: Option<Duration>,
+    /// How long a channel may receive nothing while it takes input. A pause of its own, or a handler that is not
+    /// [`readable`](crate::Channel::readable), is not held against the peer: the clock stands still meanwhile.
+    pub read_time: Option<Duration>,
+    /// How long queued output may stand still because the peer does not take it. What a channel sends past the queue,
+    /// with [`Map::send`](crate::Map::send), is not seen.
+    pub write_time: Option<Duration>,
+    /// How long a channel may last, from when it was connected, or added connected.
+    pub total_time: Option<Duration>,
+    /// How much must be received at least: so many bytes in each window, one after the other, while the channel takes
+    /// input.
+    pub min_rate: Option<Rate>,
     /// Whether accepted and connecting TCP sockets send small writes at once (`TCP_NODELAY`). True by default:
     /// the loop gathers a turn's output in one write already, and Nagle's wait would only add to it.
     pub nodelay: bool,
@@ -57,6 +81,12 @@ impl Default for Limits {
             linger_time: LINGER_TIME,
             linger_bytes: LINGER_BYTES,
             drain_time: DRAIN_TIME,
+            connect_time: None,
+            idle_time: None,
+            read_time: None,
+            write_time: None,
+            total_time: None,
+            min_rate: None,
             nodelay: true,
         }
     }

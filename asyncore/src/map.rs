@@ -5,17 +5,18 @@ use std::fmt;
 use std::num::NonZeroU32;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::blocking::Blocking;
 use crate::buffer::BufferPool;
-use crate::deadline::{DeadlineKey, Deadlines, Due};
+use crate::deadline::{DeadlineKey, Deadlines};
 use crate::entry::{Entry, Flags, Slot};
 use crate::id::MAX_SLOTS;
 use crate::interest::{Interest, Pauses};
 use crate::outbox::OutboxPool;
 use crate::poller::Event;
 use crate::remote::Posts;
+use crate::timeouts::Check;
 use crate::timer::Timers;
 use crate::world::{Reserve, World};
 use crate::{Channel, ChannelId, CloseReason, Context, Dispatcher, Error, Limits, Options, Result, State};
@@ -78,8 +79,18 @@ pub struct Map<A: 'static = ()> {
 
     pub(crate) deadlines: Deadlines,
     pub(crate) timers: Timers<A>,
+    /// Of the channel in each slot; empty until one has a timeout.
+    pub(crate) checks: Vec<Check>,
+    /// Channels whose clocks are to be looked at at the end of the turn.
+    pub(crate) checking: Vec<ChannelId>,
+    /// Events that full batches have brought since those were due.
+    pub(crate) reported: usize,
+    /// When the map was made: ticks count from here.
+    pub(crate) started: Instant,
     /// The time of this turn.
     pub(crate) now: Instant,
+    /// The same in ticks.
+    pub(crate) tick: u64,
     pub(crate) buffers: Rc<BufferPool>,
     pub(crate) outboxes: OutboxPool,
     pub(crate) limits: Rc<Limits>,
@@ -181,7 +192,12 @@ impl<A: 'static> Map<A> {
             batch: Vec::new(),
             deadlines: Deadlines::default(),
             timers: Timers::default(),
+            checks: Vec::new(),
+            checking: Vec::new(),
+            reported: 0,
+            started: now,
             now,
+            tick: 0,
             buffers: Rc::default(),
             outboxes: OutboxPool::default(),
             limits: Rc::new(options.limits.clone()),
@@ -275,6 +291,7 @@ impl<A: 'static> Map<A> {
         if matches!(state, State::Finishing | State::Draining | State::Lingering) {
             self.end_again(id, state);
         }
+        self.start_clocks(id);
         Ok(id)
     }
 
@@ -363,6 +380,7 @@ impl<A: 'static> Map<A> {
         }
         self.queued -= entry.dispatcher.queued();
         self.cancel_deadline(&mut entry.dispatcher);
+        self.end_clocks(id);
         if let Some(rare) = &mut entry.dispatcher.rare {
             let timers = rare.timers.take();
             self.cancel_timers(timers);
@@ -418,10 +436,14 @@ impl<A: 'static> Map<A> {
     }
 
     /// Gives a channel its own limits; on a listener, what it accepts from now on has them too.
+    ///
+    /// Timeouts that differ from those before count from now.
     pub fn set_limits(&mut self, id: ChannelId, limits: impl Into<Rc<Limits>>) {
         if let Some(entry) = self.live_mut(id) {
-            entry.dispatcher.limits = Some(limits.into());
+            let old = entry.dispatcher.limits.replace(limits.into());
             entry.flags.clear(Flags::FLOWING);
+            let old = old.unwrap_or_else(|| Rc::clone(&self.limits));
+            self.limits_changed(id, &old);
         }
     }
 
@@ -564,27 +586,6 @@ impl<A: 'static> Map<A> {
     /// Every id in the map, to walk while the map changes.
     pub(crate) fn ids(&self) -> Vec<ChannelId> {
         self.iter().map(|(id, _)| id).collect()
-    }
-
-    /// The time, for a deadline: that of this turn, or between turns the clock's.
-    pub(crate) fn time(&self) -> Instant {
-        if self.phase.in_turn { self.now } else { self.world.now() }
-    }
-
-    /// Sets the one deadline of a channel that closes, or of a listener that pauses.
-    pub(crate) fn set_deadline(&mut self, id: ChannelId, after: Duration, due: Due) {
-        let now = self.time();
-        let Some(entry) = Self::entry_in(&mut self.slots, id) else { return };
-        let key = self.deadlines.set(now, after, due);
-        if let Some(old) = entry.dispatcher.rare().deadline.replace(key) {
-            self.deadlines.cancel(old);
-        }
-    }
-
-    pub(crate) fn cancel_deadline(&mut self, dispatcher: &mut Dispatcher) {
-        if let Some(key) = dispatcher.rare.as_mut().and_then(|rare| rare.deadline.take()) {
-            self.deadlines.cancel(key);
-        }
     }
 }
 

@@ -6,6 +6,7 @@ use crate::entry::{Entry, Flags};
 use crate::input::{NO_DATAGRAMS, is_refused};
 use crate::outbox::{Outbox, PRODUCER_LOAD};
 use crate::socket::{Moved, is_short_of_memory};
+use crate::timeouts::low;
 use crate::{
     ChannelId, CloseReason, KEEP_FROM, Kind, Map, OnFull, Producer, PushData, Pushed, Result, State,
 };
@@ -68,6 +69,7 @@ impl<A: 'static> Map<A> {
     /// If the system refuses the write for another reason than a lost connection; that closes the channel.
     pub fn send(&mut self, id: ChannelId, data: &[u8]) -> Result<usize> {
         self.touch(id);
+        let tick = self.tick();
         let Some(entry) = self.live_mut(id) else { return Ok(0) };
         if !matches!(entry.dispatcher.state, State::Open | State::PeerClosed)
             || entry.dispatcher.outbox.is_some()
@@ -75,7 +77,12 @@ impl<A: 'static> Map<A> {
             return Ok(0);
         }
         match entry.dispatcher.send(data) {
-            Ok(sent) => Ok(sent),
+            Ok(sent) => {
+                if sent > 0 {
+                    entry.dispatcher.active_at = low(tick);
+                }
+                Ok(sent)
+            }
             Err(error) if is_short_of_memory(&error) => Ok(0),
             // An earlier datagram came back; that says nothing of this one.
             Err(error) if entry.dispatcher.socket.kind == Kind::Datagram && is_refused(&error) => Ok(0),
@@ -89,6 +96,7 @@ impl<A: 'static> Map<A> {
     ///
     /// If the system refuses it: too long for a datagram, no way to the address, not a datagram channel.
     pub fn send_to(&mut self, id: ChannelId, data: &[u8], to: &crate::Address) -> Result<bool> {
+        let tick = self.tick();
         let Some(entry) = self.live_mut(id) else { return Ok(false) };
         if entry.dispatcher.socket.kind != Kind::Datagram {
             return Err(NO_DATAGRAMS.into());
@@ -96,6 +104,7 @@ impl<A: 'static> Map<A> {
         match entry.dispatcher.socket.send_to(data, to)? {
             Moved::Bytes(sent) => {
                 entry.dispatcher.bytes_out += sent as u64;
+                entry.dispatcher.active_at = low(tick);
                 Ok(true)
             }
             Moved::WouldBlock => Ok(false),
@@ -107,6 +116,9 @@ impl<A: 'static> Map<A> {
         let Some(entry) = self.live_mut(id) else { return 0 };
         let Some(outbox) = entry.dispatcher.outbox.take() else { return 0 };
         entry.flags.clear(Flags::BLOCKED);
+        if let Some(rare) = &mut entry.dispatcher.rare {
+            rare.forget_stall();
+        }
         let dropped = outbox.bytes();
         self.recycle(outbox);
         // The write at the end of the turn finds no queue, and goes on with what follows an empty one.

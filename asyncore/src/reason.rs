@@ -37,12 +37,24 @@ pub enum CloseReason {
     ShutDown,
 }
 
-/// What took too long, in [`CloseReason::TimedOut`].
+/// What took too long, in [`CloseReason::TimedOut`] and [`Channel::handle_timeout`](crate::Channel::handle_timeout).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Timeout {
     /// The system gave the peer up: an unanswered connect, keepalive or retransmission.
     Transport,
+    /// Nobody answered the channel's connect: [`Limits::connect_time`](crate::Limits::connect_time).
+    Connect,
+    /// No byte moved, either way: [`Limits::idle_time`](crate::Limits::idle_time).
+    Idle,
+    /// Nothing was received: [`Limits::read_time`](crate::Limits::read_time).
+    Read,
+    /// Output was queued and none of it moved: [`Limits::write_time`](crate::Limits::write_time).
+    Write,
+    /// The channel lasted too long, whatever it did: [`Limits::total_time`](crate::Limits::total_time).
+    Total,
+    /// Too little was received: [`Limits::min_rate`](crate::Limits::min_rate).
+    Rate,
     /// A channel that was to close when done could not send what it had queued:
     /// [`Limits::drain_time`](crate::Limits::drain_time).
     Drain,
@@ -91,6 +103,12 @@ impl fmt::Display for CloseReason {
             Self::Refused => "connection refused",
             Self::Unreachable => "peer unreachable",
             Self::TimedOut(Timeout::Transport) => "connection timed out",
+            Self::TimedOut(Timeout::Connect) => "no answer to the connect in time",
+            Self::TimedOut(Timeout::Idle) => "idle for too long",
+            Self::TimedOut(Timeout::Read) => "nothing received in time",
+            Self::TimedOut(Timeout::Write) => "output did not move in time",
+            Self::TimedOut(Timeout::Total) => "time is up",
+            Self::TimedOut(Timeout::Rate) => "peer too slow",
             Self::TimedOut(Timeout::Drain) => "peer did not take the rest in time",
             Self::TooLong => "message too long",
             Self::OutputFull => "peer does not read",

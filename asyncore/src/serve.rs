@@ -24,6 +24,7 @@ impl<A: 'static> Map<A> {
                     self.make_unsent(id);
                 }
                 Due::Accept(_) => self.feed_starved(),
+                Due::Check(id) => self.check_later(id),
                 Due::Timer(timer) => self.serve_timer(app, timer, key),
                 Due::ShutDown => {
                     for id in self.ids() {
@@ -103,6 +104,7 @@ impl<A: 'static> Map<A> {
                 if dispatcher.outbox.is_some() {
                     self.make_unsent(id);
                 }
+                self.start_clocks(id);
                 // Before the callback, so that what is pushed there is refused as promised.
                 match ending {
                     Some(Ending::Close) => self.close_when_done(id),
@@ -233,8 +235,11 @@ impl<A: 'static> Map<A> {
             && let Some(entry) = self.live_mut(id)
         {
             entry.dispatcher.socket.deregister();
-            entry.interest = Interest::NONE;
+            let read = std::mem::replace(&mut entry.interest, Interest::NONE).read;
             entry.flags.set(Flags::HUNG_UP);
+            if read && entry.flags.has(Flags::TIMED) {
+                self.note_reading(id, false);
+            }
             self.touch_interest(id);
         }
     }

@@ -72,6 +72,7 @@ impl<A: 'static> Map<A> {
             self.serve_posts(app);
             self.reap(app);
             self.flush(app);
+            self.serve_timeouts(app);
             self.update_interest();
         }
         self.phase.in_turn = false;
@@ -80,13 +81,13 @@ impl<A: 'static> Map<A> {
 
     /// Waits for events: not at all when there is work without one.
     fn wait(&mut self, timeout: Option<Duration>) -> Result {
+        self.read_clock();
         // What was added or touched between turns.
         self.update_interest();
-        let now = self.world.now();
         let timeout = if self.has_work_at_once() {
             Some(Duration::ZERO)
         } else {
-            let due = self.deadlines.next().map(|at| at.saturating_duration_since(now));
+            let due = self.deadlines.next().map(|at| at.saturating_duration_since(self.now));
             [timeout, due].into_iter().flatten().min()
         };
         self.batch.clear();
@@ -103,8 +104,13 @@ impl<A: 'static> Map<A> {
             Err(error) => return Err(error.into()),
         }
         self.counters.events += self.batch.len() as u64;
-        self.now = self.world.now();
+        self.read_clock();
         Ok(())
+    }
+
+    fn read_clock(&mut self) {
+        self.now = self.world.now();
+        self.tick = self.tick_of(self.now);
     }
 
     /// Tells the poller what the touched channels wait for now, where that has changed.
@@ -127,8 +133,11 @@ impl<A: 'static> Map<A> {
                 self.close_as(id, CloseReason::Limit);
                 continue;
             }
-            entry.interest = wanted;
+            let read = std::mem::replace(&mut entry.interest, wanted).read;
             entry.flags.clear(Flags::HUNG_UP);
+            if read != wanted.read && entry.flags.has(Flags::TIMED) {
+                self.note_reading(id, wanted.read);
+            }
         }
         list.clear();
         self.spare = list;
@@ -145,7 +154,11 @@ impl<A: 'static> Map<A> {
 
     /// Whether there is something to do without an event.
     pub(crate) fn has_work_at_once(&self) -> bool {
-        !(self.ready.is_empty() && self.unsent.is_empty() && self.closed.is_empty()) || self.posts.wait()
+        let nothing = self.ready.is_empty()
+            && self.unsent.is_empty()
+            && self.closed.is_empty()
+            && self.checking.is_empty();
+        !nothing || self.posts.wait()
     }
 
     fn has_work(&self) -> bool {

@@ -36,6 +36,7 @@ mod test_asynchat;
 mod test_asyncore;
 mod test_asyncore_api;
 mod tidy;
+mod timeouts;
 mod timers;
 mod transcripts;
 mod traps;
