@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use asyncore::{ChannelId, Dispatcher, Map, Result, SIGINT, SIGTERM};
+use asyncore::{ChannelId, Dispatcher, Map, Result};
 use tracing_subscriber::EnvFilter;
 
 /// How long a server that was told to stop waits for its peers to take what is queued: 5 s, more than a healthy
@@ -28,7 +28,7 @@ impl Common {
         self.log();
         let run = || {
             let mut map = Map::new()?;
-            stop_on_signals(&mut map)?;
+            map.shutdown_on_signals(STOP_TIME)?;
             start(&mut map)?;
             map.run(app)
         };
@@ -92,15 +92,4 @@ fn say(line: &str) {
 
 fn address_of(dispatcher: &Dispatcher) -> Option<asyncore::Address> {
     dispatcher.local_addr().ok().flatten()
-}
-
-fn stop_on_signals<A: 'static>(map: &mut Map<A>) -> Result {
-    for signal in [SIGINT, SIGTERM] {
-        map.add_signal(signal, |cx, _signal| {
-            let again = cx.map.is_shutting_down();
-            cx.map.shutdown(if again { Duration::ZERO } else { STOP_TIME });
-            Ok(())
-        })?;
-    }
-    Ok(())
 }

@@ -52,7 +52,7 @@
 //! # Features
 //!
 //! - `testing`: a simulated map, for tests: `testing::Simulation`.
-//! - `signals`: signals as a channel of the map, with `Map::add_signal`.
+//! - `signals`: signals as a channel of the map, with `Map::add_signal` and `Map::shutdown_on_signals`.
 //!
 //! # What it does not do
 //!

@@ -10,6 +10,8 @@ use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
+use std::sync::mpsc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use asyncore::{
@@ -92,6 +94,23 @@ pub fn settle<A: 'static>(map: &mut Map<A>, app: &mut A) {
 /// Runs the loop until its last channel is gone; fails at the deadline.
 pub fn run_to_the_end<A: 'static>(map: &mut Map<A>, app: &mut A) {
     turn_until(map, app, "the last channel to go", |map, _| map.is_empty());
+}
+
+/// Runs a test whose failure would be to wait for ever; it fails at the deadline.
+pub fn in_time<R: Send + 'static>(test: impl FnOnce() -> R + Send + 'static) -> R {
+    let (done, result) = mpsc::channel();
+    let runner = thread::spawn(move || {
+        // Whoever waits has given up when this fails.
+        drop(done.send(test()));
+    });
+    match result.recv_timeout(DEADLINE) {
+        Ok(result) => result,
+        Err(mpsc::RecvTimeoutError::Timeout) => panic!("a wait did not end"),
+        Err(mpsc::RecvTimeoutError::Disconnected) => {
+            let Err(panic) = runner.join() else { panic!("a test ended without a word") };
+            std::panic::resume_unwind(panic)
+        }
+    }
 }
 
 /// The kinds of network that stream tests run over.

@@ -1,5 +1,7 @@
 //! What both crates promise, tested on real sockets; one binary, so that it links once and runs in parallel.
 
+mod blocking;
+mod blocking_chat;
 mod chat;
 mod chat_ends;
 mod chat_output;
@@ -32,6 +34,7 @@ mod scripted;
 mod sequences;
 mod sequences_data;
 mod simulation;
+mod stopping;
 mod test_asynchat;
 mod test_asyncore;
 mod test_asyncore_api;

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use asyncore::{Channel, CloseReason, Context, Map, POST_BUDGET, PostError, Received, Remote, Result, State};
-use integration_tests::{DEADLINE, Peer, map, options, settle};
+use integration_tests::{DEADLINE, Peer, in_time, map, options, settle};
 
 /// Counts what it hears.
 #[derive(Default)]
@@ -27,22 +27,6 @@ impl Channel<Vec<u32>> for Quiet {
 
 const SHUTDOWN: u32 = 1_000_000;
 const CLOSED: u32 = 1_000_001;
-
-/// Runs a test whose failure would be to wait for ever.
-fn in_time<R: Send + 'static>(test: impl FnOnce() -> R + Send + 'static) -> R {
-    let (done, result) = mpsc::channel();
-    let runner = thread::spawn(move || {
-        // Whoever waits has given up when this fails.
-        drop(done.send(test()));
-    });
-    match result.recv_timeout(DEADLINE) {
-        Ok(result) => result,
-        Err(mpsc::RecvTimeoutError::Timeout) => panic!("a wait did not end"),
-        Err(mpsc::RecvTimeoutError::Disconnected) => {
-            std::panic::resume_unwind(runner.join().expect_err("it failed"))
-        }
-    }
-}
 
 #[test]
 fn a_remote_goes_to_any_thread_whatever_the_state_is() {
