@@ -141,6 +141,16 @@ pub trait Chat<A: 'static = ()>: 'static {
     fn handle_close(&mut self, _cx: &mut Conversation<'_, A>, _reason: CloseReason) {}
 }
 
+/// What a step of the delivery came to.
+enum Step {
+    /// The input is used up, or the channel no longer reads.
+    Stop,
+    /// The message goes on.
+    Piece,
+    /// A message is complete.
+    End,
+}
+
 /// What became of a piece that was offered to [`Chat::collect_incoming_data`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(clippy::exhaustive_enums, reason = "a piece is kept or it is not")]
@@ -273,49 +283,43 @@ impl<C> AsyncChat<C> {
         A: 'static,
         C: Chat<A>,
     {
-        let Self { user, framing, held } = self;
         loop {
+            let Self { user, framing, held } = self;
             // The message, where it lies whole in the input; otherwise it is what is held.
             let mut whole = None;
-            if !std::mem::take(&mut framing.found) {
+            if let Some(length) = framing.take_found(held.len()) {
+                held.truncate(length);
+            } else {
                 if framing.discarded || !cx.map.is_reading(cx.id) {
                     return Ok(());
                 }
+                let before = *input;
                 match framing.splitter.split_end(input) {
                     Ok(piece) => {
-                        if !piece.is_empty() && Self::offer(user, framing, cx, piece, true)? {
-                            if held.is_empty() {
-                                whole = Some(piece);
-                            } else {
-                                held.extend_from_slice(piece);
+                        let offered =
+                            if piece.is_empty() { Ok(false) } else { Self::offer(user, framing, cx, piece) };
+                        match offered {
+                            Ok(true) if held.is_empty() => whole = Some(piece),
+                            Ok(true) => held.extend_from_slice(piece),
+                            _ => {}
+                        }
+                        if offered.is_err() || framing.discarded || !cx.map.is_reading(cx.id) {
+                            if !framing.discarded {
+                                held.extend_from_slice(whole.unwrap_or_default());
+                                let used = before.len() - input.len();
+                                framing.hold_end(held, &before[piece.len()..used]);
                             }
+                            return offered.map(drop);
                         }
                     }
-                    Err(vain) => match framing.splitter.split_slowly(input, vain) {
-                        None => return Ok(()),
-                        Some(Split::Data { piece, end }) => {
-                            if !piece.is_empty() && Self::offer(user, framing, cx, &piece, end)? {
-                                held.extend_from_slice(&piece);
-                            }
-                            if !end {
-                                continue;
-                            }
-                        }
-                        Some(Split::TooLong) => {
-                            Self::too_long(user, framing, held, cx)?;
-                            continue;
-                        }
+                    Err(vain) => match self.deliver_slowly(cx, input, vain)? {
+                        Step::Stop => return Ok(()),
+                        Step::Piece => continue,
+                        Step::End => {}
                     },
                 }
-                if framing.discarded {
-                    return Ok(());
-                }
-                if !cx.map.is_reading(cx.id) {
-                    held.extend_from_slice(whole.unwrap_or_default());
-                    framing.found = true;
-                    return Ok(());
-                }
             }
+            let Self { user, framing, held } = self;
             let message = whole.unwrap_or(held);
             let outcome = user.found_terminator(&mut Conversation::new(cx, framing), message);
             held.clear();
@@ -323,32 +327,58 @@ impl<C> AsyncChat<C> {
         }
     }
 
-    /// Offers a piece to the user: whether it is to be kept.
-    #[inline]
-    fn offer<A>(
-        user: &mut C,
-        framing: &mut Framing,
-        cx: &mut Context<'_, A>,
-        piece: &[u8],
-        end: bool,
-    ) -> Result<bool>
+    /// One step of [`deliver`](Self::deliver) where no message ends within the input at hand: all it finds is held.
+    fn deliver_slowly<A>(&mut self, cx: &mut Context<'_, A>, input: &mut &[u8], vain: usize) -> Result<Step>
     where
         A: 'static,
         C: Chat<A>,
     {
-        match user.collect_incoming_data(&mut Conversation::new(cx, framing), piece) {
-            Ok(Collected::Kept) => Ok(true),
-            Ok(Collected::Taken) => {
-                framing.splitter.taken(piece.len());
-                Ok(false)
+        let Self { user, framing, held } = self;
+        if !framing.splitter.pass_over(input) {
+            return Ok(Step::Stop);
+        }
+        let (pending, before) = (framing.splitter.pending(), *input);
+        match framing.splitter.split_slowly(input, vain) {
+            None => Ok(Step::Stop),
+            Some(Split::Data { piece, end }) => {
+                let offered =
+                    if piece.is_empty() { Ok(false) } else { Self::offer(user, framing, cx, &piece) };
+                if matches!(offered, Ok(true)) {
+                    held.extend_from_slice(&piece);
+                }
+                if !end {
+                    return offered.map(|_| Step::Piece);
+                }
+                if offered.is_ok() && !framing.discarded && cx.map.is_reading(cx.id) {
+                    return Ok(Step::End);
+                }
+                if !framing.discarded {
+                    // What came is the piece and its terminator, begun in what was pending, or ended there.
+                    let left = framing.splitter.pending().len() + input.len();
+                    let came = [&pending[..], before].concat();
+                    framing.hold_end(held, &came[piece.len()..came.len() - left]);
+                }
+                offered.map(|_| Step::Stop)
             }
-            Err(error) => {
-                framing.splitter.taken(piece.len());
-                // The message ends here all the same, or it would run into the next.
-                framing.found = end && !framing.discarded;
-                Err(error)
+            Some(Split::TooLong) => {
+                Self::too_long(user, framing, held, cx)?;
+                Ok(Step::Piece)
             }
         }
+    }
+
+    /// Offers a piece to the user: whether it is to be kept.
+    #[inline]
+    fn offer<A>(user: &mut C, framing: &mut Framing, cx: &mut Context<'_, A>, piece: &[u8]) -> Result<bool>
+    where
+        A: 'static,
+        C: Chat<A>,
+    {
+        let outcome = user.collect_incoming_data(&mut Conversation::new(cx, framing), piece);
+        if !matches!(outcome, Ok(Collected::Kept)) {
+            framing.splitter.taken(piece.len());
+        }
+        outcome.map(|collected| collected == Collected::Kept)
     }
 
     /// A message went over its limit.
@@ -385,7 +415,9 @@ impl<C> AsyncChat<C> {
     {
         self.forget_discarded();
         let Self { user, framing, held } = self;
-        while let Some(split) = framing.splitter.finish() {
+        while !cx.map.is_replaced(cx.id)
+            && let Some(split) = framing.splitter.finish()
+        {
             if !cx.map.is_open(cx.id) {
                 return Ok(());
             }
@@ -393,12 +425,26 @@ impl<C> AsyncChat<C> {
                 Self::too_long(user, framing, held, cx)?;
                 continue;
             };
-            if Self::offer(user, framing, cx, &piece, false)? {
+            if Self::offer(user, framing, cx, &piece)? {
                 held.extend_from_slice(&piece);
             }
         }
         self.forget_discarded();
         Ok(())
+    }
+
+    /// Prepares the channel, once it is connected or was handed over.
+    #[cold]
+    fn prepare<A: 'static>(&mut self, cx: &mut Context<'_, A>) {
+        self.framing.prepared = true;
+        // A peer that does not read its answers is not asked for more questions.
+        cx.map.pause_when_high(cx.id, true);
+        if self.framing.out_size != 0
+            && let Some(mut limits) = cx.map.limits(cx.id).cloned()
+        {
+            limits.ac_out_buffer_size = self.framing.out_size as usize;
+            cx.map.set_limits(cx.id, limits);
+        }
     }
 
     /// Delivers what waited while the channel was not reading.
@@ -423,6 +469,9 @@ where
     C: Chat<A>,
 {
     fn handle_read(&mut self, cx: &mut Context<'_, A>) -> Result {
+        if !self.framing.prepared {
+            self.prepare(cx);
+        }
         if self.framing.has_waiting() {
             self.feed_waiting(cx)?;
         }
@@ -443,20 +492,18 @@ where
     }
 
     fn handle_connect(&mut self, cx: &mut Context<'_, A>) -> Result {
-        // A peer that does not read its answers is not asked for more questions.
-        cx.map.pause_when_high(cx.id, true);
-        if self.framing.out_size != 0
-            && let Some(mut limits) = cx.map.limits(cx.id).cloned()
-        {
-            limits.ac_out_buffer_size = self.framing.out_size as usize;
-            cx.map.set_limits(cx.id, limits);
-        }
+        self.prepare(cx);
         self.user.handle_connect(&mut Conversation::new(cx, &mut self.framing))
     }
 
     fn handle_eof(&mut self, cx: &mut Context<'_, A>) -> Result {
         let outcome = self.feed_end(cx);
         if !cx.map.is_open(cx.id) {
+            return outcome;
+        }
+        if cx.map.is_replaced(cx.id) {
+            // The end is for the one that follows.
+            cx.map.unread(cx.id, &[]);
             return outcome;
         }
         let rest = std::mem::take(&mut self.held);
@@ -483,6 +530,19 @@ where
 
     fn handle_error(&mut self, cx: &mut Context<'_, A>, error: &Error) {
         self.user.handle_error(&mut Conversation::new(cx, &mut self.framing), error);
+    }
+
+    /// The message that has begun, what may be the start of its terminator, and what has not been looked at.
+    fn take_input(&mut self) -> Vec<u8> {
+        self.forget_discarded();
+        let mut input = std::mem::take(&mut self.held);
+        if !self.framing.splitter.is_skipping() {
+            input.extend_from_slice(&self.framing.splitter.pending());
+        }
+        if let Some(waiting) = self.framing.waiting.take() {
+            input.extend_from_slice(waiting.rest());
+        }
+        input
     }
 
     fn handle_close(&mut self, cx: &mut Context<'_, A>, reason: CloseReason) {

@@ -144,6 +144,52 @@ impl<'a, A: 'static> Conversation<'a, A> {
         self.map.with(self.app, id, |chat: &mut AsyncChat<C>, cx| chat.converse(cx, f))
     }
 
+    /// Hands the channel over to another handler: a chat of another kind, or a raw channel. False when it is closed.
+    ///
+    /// It takes effect when the callback returns; nothing more is delivered to this chat. What has been received and not
+    /// delivered is read first by the new handler, the bytes of a message that has begun included, whatever the cuts: see
+    /// [`Map::replace`]. Only pieces that [`collect_incoming_data`](crate::Chat::collect_incoming_data) has taken stay taken.
+    /// While a message that was too long is passed over, its rest would be the new handler's: finish it first.
+    ///
+    /// ```
+    /// use std::io::Write;
+    /// use std::os::unix::net::UnixStream;
+    ///
+    /// use asynchat::{AsyncChat, Chat, Conversation};
+    /// use asyncore::{Map, Result};
+    ///
+    /// struct Login;
+    /// struct Session(String);
+    ///
+    /// impl Chat<Vec<String>> for Login {
+    ///     fn found_terminator(&mut self, cx: &mut Conversation<'_, Vec<String>>, name: &[u8]) -> Result {
+    ///         let session = Session(String::from_utf8_lossy(name).into_owned());
+    ///         cx.replace(AsyncChat::new(session).terminator(b"\n"));
+    ///         Ok(())
+    ///     }
+    /// }
+    ///
+    /// impl Chat<Vec<String>> for Session {
+    ///     fn found_terminator(&mut self, cx: &mut Conversation<'_, Vec<String>>, line: &[u8]) -> Result {
+    ///         cx.app.push(format!("{}: {}", self.0, line.escape_ascii()));
+    ///         Ok(())
+    ///     }
+    /// }
+    ///
+    /// let (here, mut there) = UnixStream::pair()?;
+    /// there.write_all(b"bob\nhello\nworld\n")?;
+    /// drop(there);
+    /// let mut map = Map::new()?;
+    /// map.add(here, AsyncChat::new(Login).terminator(b"\n"))?;
+    /// let mut said = Vec::new();
+    /// map.run(&mut said)?;
+    /// assert_eq!(said, ["bob: hello", "bob: world"]);
+    /// # Ok::<(), asyncore::Error>(())
+    /// ```
+    pub fn replace(&mut self, handler: impl Channel<A>) -> bool {
+        self.map.replace(self.id, handler)
+    }
+
     /// Calls `f` with another channel's handler, if that is a `T`: see [`Map::with`]. A chat channel's is an
     /// [`AsyncChat`]; for its chat take [`with_chat`](Self::with_chat).
     pub fn with<T: Channel<A>, R>(

@@ -14,8 +14,12 @@ pub struct Framing {
     /// 0: as the channel's limits say.
     pub(crate) out_size: u32,
     pub(crate) on_too_long: OnTooLong,
-    /// A message is complete and waits to be delivered.
+    /// A message is complete, its terminator behind it in what is held, and waits to be delivered.
     pub(crate) found: bool,
+    /// How long that terminator is.
+    pub(crate) found_len: u32,
+    /// Whether the channel is prepared for a chat.
+    pub(crate) prepared: bool,
     /// What is being delivered is to be dropped.
     pub(crate) discarded: bool,
 }
@@ -40,6 +44,8 @@ impl Framing {
             out_size: 0,
             on_too_long: OnTooLong::Close,
             found: false,
+            found_len: 0,
+            prepared: false,
             discarded: false,
         }
     }
@@ -74,6 +80,20 @@ impl Framing {
     /// Whether there is input to deliver without a read.
     pub(crate) fn has_waiting(&self) -> bool {
         self.found || self.waiting.is_some() || self.splitter.has_replay()
+    }
+
+    /// A message is complete and cannot be delivered now: it waits in `held`, with its terminator, should it be another
+    /// that reads on.
+    #[cold]
+    pub(crate) fn hold_end(&mut self, held: &mut Vec<u8>, terminator: &[u8]) {
+        held.extend_from_slice(terminator);
+        self.found_len = u32::try_from(terminator.len()).unwrap_or(u32::MAX);
+        self.found = true;
+    }
+
+    /// The length of the message that waits in so many held bytes, if one does.
+    pub(crate) fn take_found(&mut self, held: usize) -> Option<usize> {
+        std::mem::take(&mut self.found).then(|| held.saturating_sub(self.found_len as usize))
     }
 
     /// Drops all input that was received and not delivered, and the message that has begun.

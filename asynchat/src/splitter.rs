@@ -266,31 +266,38 @@ impl Splitter {
         if self.rare.is_none() {
             return if input.is_empty() { None } else { self.step(input, self.room(), vain) };
         }
+        if !self.pass_over(input) {
+            return None;
+        }
+        let split = self.step_replay(input, self.room());
+        self.rare.take_if(|rare| **rare == Rare::default());
+        split
+    }
+
+    /// Passes over the rest of a message that was too long, if one is: whether its end has come.
+    pub(crate) fn pass_over(&mut self, input: &mut &[u8]) -> bool {
+        while self.is_skipping() {
+            match self.step_replay(input, usize::MAX) {
+                Some(Split::Data { end: true, .. }) => self.stop_skipping(),
+                Some(_) => {}
+                None => return false,
+            }
+        }
+        true
+    }
+
+    /// [`step`](Self::step), through what is to be gone through again first.
+    fn step_replay<'a>(&mut self, input: &mut &'a [u8], room: usize) -> Option<Split<'a>> {
         loop {
-            let skipping = self.is_skipping();
-            let room = if skipping { usize::MAX } else { self.room() };
             let replay = std::mem::take(&mut self.rare().replay);
-            let split = if replay.is_empty() {
-                self.step(input, room, 0)
-            } else {
-                let mut rest = &replay[..];
-                let split = self.step(&mut rest, room, 0).map(|split| split.released_from(&replay));
-                self.rare().replay = replay.slice_ref(rest);
-                if split.is_none() {
-                    continue;
-                }
-                split
-            };
-            match split {
-                Some(Split::Data { end, .. }) if skipping => {
-                    if end {
-                        self.stop_skipping();
-                    }
-                }
-                split => {
-                    self.rare.take_if(|rare| **rare == Rare::default());
-                    return split;
-                }
+            if replay.is_empty() {
+                return self.step(input, room, 0);
+            }
+            let mut rest = &replay[..];
+            let split = self.step(&mut rest, room, 0).map(|split| split.released_from(&replay));
+            self.rare().replay = replay.slice_ref(rest);
+            if split.is_some() {
+                return split;
             }
         }
     }

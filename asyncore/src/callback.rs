@@ -30,6 +30,16 @@ impl<A: 'static> Map<A> {
         }
     }
 
+    /// The handler comes back from a callback.
+    pub(crate) fn give_back(&mut self, id: ChannelId, handler: Box<dyn Channel<A>>) {
+        match self.entry_mut(id) {
+            Some(entry) if entry.handler.is_none() => entry.handler = Some(handler),
+            Some(_) => self.retire(id, handler),
+            // A channel stays in its slot while its handler is lent out.
+            None => debug_assert!(false, "the slot of a running callback was vacated"),
+        }
+    }
+
     /// Deals with what a callback or a producer failed with.
     pub(crate) fn fault(&mut self, app: &mut A, id: ChannelId, fault: Fault) {
         match fault {

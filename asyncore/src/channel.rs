@@ -196,6 +196,14 @@ pub trait Channel<A: 'static = ()>: Any {
         cx.map.close(cx.id);
     }
 
+    /// Gives up the input that the handler has received and not used, because another [replaces](crate::Map::replace) it:
+    /// that one reads it first. Asked once, right before the handler is dropped.
+    ///
+    /// For handlers that keep input: a framing, a parser with half a message. The default has none.
+    fn take_input(&mut self) -> Vec<u8> {
+        Vec::new()
+    }
+
     /// The channel is closed; its last callback, and called exactly once, with the reason.
     ///
     /// [`Map::remove`](crate::Map::remove) alone ends a channel without it.

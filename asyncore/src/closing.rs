@@ -53,6 +53,7 @@ impl<A: 'static> Map<A> {
         if dispatcher.outbox.is_some() {
             self.set_drain_deadline(id);
         }
+        self.forget_unread(id);
         self.touch(id);
         self.update_serving(id);
         if was == State::WriteClosed {

@@ -19,6 +19,7 @@ use crate::outbox::Outbox;
 use crate::poller::Source;
 use crate::socket::{AcceptError, Connecting, Moved, Socket};
 use crate::timeouts::Clocks;
+use crate::unread::Unread;
 use crate::{Address, CloseReason, Family, Kind, Limits, TimerId};
 
 /// A thin wrapper of one non-blocking socket: the half of a channel that the map keeps.
@@ -124,8 +125,10 @@ pub(crate) struct Rare {
     pub(crate) dropped: usize,
     /// What was asked for while connecting.
     pub(crate) when_connected: Option<Ending>,
-    /// Of a channel that was removed: what it knew of the end of its input.
-    pub(crate) end_of_input: Flags,
+    /// Of a channel that was removed: what it knew of its input.
+    pub(crate) input: Flags,
+    /// Input that was put back.
+    pub(crate) unread: Option<Unread>,
     /// Whose output it waits for, and who waits for its own.
     pub(crate) coupling: Option<Box<Coupling>>,
 }

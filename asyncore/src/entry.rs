@@ -59,11 +59,18 @@ impl Flags {
     pub(crate) const COUPLED: Self = Self(1 << 14);
     /// Others do not read while its output is high.
     pub(crate) const FED: Self = Self(1 << 15);
-    /// With one of these, something waits while its output is high.
-    pub(crate) const WAITED_FOR: Self = Self(Self::COUPLED.0 | Self::FED.0);
-
     /// Has clocks that count its input: a read time or a least rate.
     pub(crate) const TIMED: Self = Self(1 << 16);
+    /// The handler in the slot is a new one: the former, whose callback runs, is dropped when that returns.
+    pub(crate) const REPLACED: Self = Self(1 << 17);
+    /// Input that was put back comes before the socket's.
+    pub(crate) const UNREAD: Self = Self(1 << 18);
+
+    /// With one of these, a read is not simply the socket's.
+    pub(crate) const READ_WITH_CARE: Self = Self(Self::REPLACED.0 | Self::UNREAD.0);
+
+    /// With one of these, something waits while its output is high.
+    pub(crate) const WAITED_FOR: Self = Self(Self::COUPLED.0 | Self::FED.0);
 
     /// The socket did not take all output, and has not been tried again since.
     pub(crate) const STALLED: Self = Self(Self::BLOCKED.0 | Self::PUT_OFF.0);
@@ -71,8 +78,11 @@ impl Flags {
     /// With one of these, a channel with output is not put on the list of those that write.
     pub(crate) const NOT_TO_WRITE: Self = Self(Self::UNSENT.0 | Self::BLOCKED.0 | Self::PUT_OFF.0);
 
-    /// What a channel that is removed takes with it.
+    /// The end of input has been seen, and may not have been told yet.
     pub(crate) const END_OF_INPUT: Self = Self(Self::EOF_DUE.0 | Self::EOF_SEEN.0);
+
+    /// What a channel that is removed takes with it.
+    pub(crate) const INPUT: Self = Self(Self::END_OF_INPUT.0 | Self::UNREAD.0);
 
     /// Those of `self` that are in `mask`.
     pub(crate) const fn only(self, mask: Self) -> Self {

@@ -29,7 +29,39 @@ impl<A: 'static> Map<A> {
     /// # Errors
     ///
     /// If the system refuses the read for another reason than a lost connection.
+    #[inline]
     pub fn recv(&mut self, id: ChannelId, most: usize) -> Result<Received> {
+        match self.entry(id) {
+            Some(entry) if entry.flags.any(Flags::READ_WITH_CARE) => self.recv_carefully(id, most),
+            _ => self.recv_now(id, most),
+        }
+    }
+
+    /// [`recv`](Self::recv), where there is more than the socket to look at.
+    #[cold]
+    fn recv_carefully(&mut self, id: ChannelId, most: usize) -> Result<Received> {
+        let Some(entry) = self.live(id) else { return Ok(Received::End) };
+        if entry.flags.has(Flags::REPLACED) {
+            return Ok(Received::WouldBlock);
+        }
+        if entry.flags.has(Flags::UNREAD) {
+            let mine = self.serving.id == Some(id);
+            let most = if mine { most.min(self.serving.bytes) } else { most };
+            if most == 0 {
+                return Ok(Received::WouldBlock);
+            }
+            let data = self.recv_unread(id, most);
+            if mine {
+                self.serving.received = true;
+                self.serving.bytes -= data.len();
+            }
+            return Ok(Received::Data(data));
+        }
+        self.recv_now(id, most)
+    }
+
+    /// [`recv`](Self::recv) from the socket.
+    fn recv_now(&mut self, id: ChannelId, most: usize) -> Result<Received> {
         let mine = self.serving.id == Some(id);
         let tick = self.tick();
         let Some(entry) = Self::entry_in(&mut self.slots, id) else { return Ok(Received::End) };
@@ -247,6 +279,7 @@ impl<A: 'static> Map<A> {
     fn finds_reading(&self, id: ChannelId) -> bool {
         self.live(id).is_some_and(|entry| {
             entry.pauses.is_empty()
+                && !entry.flags.has(Flags::REPLACED)
                 && matches!(entry.dispatcher.state, State::Open | State::Finishing | State::WriteClosed)
         })
     }

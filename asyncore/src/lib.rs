@@ -99,6 +99,7 @@ mod push;
 mod rate;
 mod reason;
 mod remote;
+mod replace;
 mod serve;
 #[cfg(feature = "signals")]
 mod signals;
@@ -108,6 +109,7 @@ pub mod testing;
 mod timeouts;
 mod timer;
 mod turn;
+mod unread;
 mod workers;
 mod world;
 

@@ -266,9 +266,9 @@ impl<A: 'static> Map<A> {
             _ => {}
         }
         if let Some(rare) = &mut dispatcher.rare {
-            let end_of_input = std::mem::take(&mut rare.end_of_input);
-            flags.set(end_of_input);
-            due |= end_of_input.has(Flags::EOF_DUE);
+            let input = std::mem::take(&mut rare.input);
+            flags.set(input);
+            due |= input.has(Flags::EOF_DUE);
         }
         if dispatcher.load() > dispatcher.limits.as_ref().unwrap_or(&self.limits).high_mark {
             flags.set(Flags::HIGH);
@@ -304,13 +304,14 @@ impl<A: 'static> Map<A> {
     /// The handler of a channel, if it is a `T` and none of its callbacks runs.
     #[must_use]
     pub fn handler<T: Channel<A>>(&self, id: ChannelId) -> Option<&T> {
-        let handler: &dyn Any = self.live(id)?.handler.as_deref()?;
+        let handler: &dyn Any = self.idle(id)?.handler.as_deref()?;
         handler.downcast_ref()
     }
 
     /// The handler of a channel, to change; otherwise as [`handler`](Self::handler).
     #[must_use]
     pub fn handler_mut<T: Channel<A>>(&mut self, id: ChannelId) -> Option<&mut T> {
+        self.idle(id)?;
         self.touch(id);
         let handler: &mut dyn Any = self.live_mut(id)?.handler.as_deref_mut()?;
         handler.downcast_mut()
@@ -346,6 +347,7 @@ impl<A: 'static> Map<A> {
         id: ChannelId,
         f: impl FnOnce(&mut T, &mut Context<'_, A>) -> R,
     ) -> Option<R> {
+        self.idle(id)?;
         let mut handler = self.live_mut(id)?.handler.take()?;
         self.touch(id);
         let lent = std::mem::replace(&mut self.phase.lends, true);
@@ -369,14 +371,14 @@ impl<A: 'static> Map<A> {
     ///
     /// `None` when it is gone, or while one of its callbacks runs.
     pub fn remove(&mut self, id: ChannelId) -> Option<(Dispatcher, Box<dyn Channel<A>>)> {
-        self.live(id)?.handler.as_ref()?;
+        self.idle(id)?;
         self.end_couplings(id);
         let mut entry = self.vacate(id)?;
         let handler = entry.handler.take()?;
         entry.dispatcher.socket.deregister();
-        let end_of_input = entry.flags.only(Flags::END_OF_INPUT);
-        if end_of_input != Flags::default() {
-            entry.dispatcher.rare().end_of_input = end_of_input;
+        let input = entry.flags.only(Flags::INPUT);
+        if input != Flags::default() {
+            entry.dispatcher.rare().input = input;
         }
         self.queued -= entry.dispatcher.queued();
         self.cancel_deadline(&mut entry.dispatcher);
@@ -555,15 +557,6 @@ impl<A: 'static> Map<A> {
         let place = self.slots.get(slot)?;
         let id = ChannelId::new(u32::try_from(slot).ok()?, place.generation);
         (id.key() == key).then_some(id)
-    }
-
-    /// The handler comes back from a callback.
-    pub(crate) fn give_back(&mut self, id: ChannelId, handler: Box<dyn Channel<A>>) {
-        match self.entry_mut(id) {
-            Some(entry) => entry.handler = Some(handler),
-            // A channel stays in its slot while its handler is lent out.
-            None => debug_assert!(false, "the slot of a running callback was vacated"),
-        }
     }
 
     /// Empties a slot. Its next channel has another generation; a slot that has had them all is not used again.

@@ -141,7 +141,9 @@ impl<A: 'static> Map<A> {
         if self.live_mut(id).is_some_and(|entry| entry.flags.take(Flags::EOF_DUE)) {
             self.call(app, id, |handler, cx| handler.handle_eof(cx));
             // With both sides over, nothing can happen any more.
-            if self.live(id).is_some_and(|entry| entry.dispatcher.state == State::WriteClosed) {
+            if self.live(id).is_some_and(|entry| {
+                entry.dispatcher.state == State::WriteClosed && entry.flags.has(Flags::EOF_SEEN)
+            }) {
                 self.close_as(id, CloseReason::Eof);
             }
         }

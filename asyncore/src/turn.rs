@@ -121,6 +121,13 @@ impl<A: 'static> Map<A> {
             entry.flags.clear(Flags::TOUCHED);
             let Some(wanted) = self.ask(id, Entry::wanted) else { continue };
             let Some(entry) = Self::entry_in(&mut self.slots, id) else { continue };
+            if wanted.read && entry.flags.has(Flags::UNREAD) {
+                entry.flags.set(Flags::READ_DUE);
+                if !entry.flags.has(Flags::READY) {
+                    entry.flags.set(Flags::READY);
+                    self.ready.push(id);
+                }
+            }
             let is_registered = entry.dispatcher.socket.is_registered();
             // A channel that wants nothing stays registered, to hear of a reset.
             let unchanged = is_registered && wanted == entry.interest;

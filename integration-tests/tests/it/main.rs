@@ -29,6 +29,8 @@ mod limits;
 mod membership;
 mod mixed;
 mod remote;
+mod replacing;
+mod replacing_chats;
 mod review;
 mod scripted;
 mod sequences;
