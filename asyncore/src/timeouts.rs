@@ -436,3 +436,97 @@ pub(crate) const fn low(tick: u64) -> u32 {
 /// The longest idle time: 24 days. Half of what the lower half of a tick can tell, so that a check that is late does not
 /// take an old time for a new one.
 const IDLE_MOST: Duration = Duration::from_secs(24 * 24 * 3600);
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+    use crate::poller::Event;
+    use crate::{Channel, Result};
+
+    struct Quiet;
+
+    impl Channel for Quiet {}
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    #[test]
+    fn a_channel_that_ends_leaves_no_deadline_behind() -> Result {
+        let mut map: Map = Map::new()?;
+        let mut ids = Vec::new();
+        let mut peers = Vec::new();
+        for _ in 0..10 {
+            let (here, there) = UnixStream::pair()?;
+            ids.push(map.add(here, Quiet)?);
+            peers.push(there);
+        }
+        assert!(map.checks.is_empty(), "nobody has a timeout yet");
+        for id in &ids {
+            for which in [Timeout::Idle, Timeout::Read, Timeout::Total] {
+                assert!(map.set_timeout(*id, which, Some(HOUR)));
+            }
+        }
+        assert_eq!(map.deadlines.len(), 10, "one for each channel");
+        for id in &ids[..9] {
+            map.close(*id);
+        }
+        assert!(map.remove(ids[9]).is_some());
+        assert_eq!(map.deadlines.len(), 0);
+        map.poll(&mut (), Some(Duration::ZERO))?;
+        assert!(map.is_empty() && map.checks.iter().all(|check| check.key.is_none()));
+        Ok(())
+    }
+
+    #[test]
+    fn an_idle_time_alone_takes_no_room_in_the_channel() -> Result {
+        let mut map: Map = Map::new()?;
+        let (here, _there) = UnixStream::pair()?;
+        let id = map.add(here, Quiet)?;
+        for which in [Timeout::Idle, Timeout::Total, Timeout::Connect] {
+            assert!(map.set_timeout(id, which, Some(HOUR)));
+        }
+        assert!(map.get(id).is_some_and(|channel| channel.rare.is_none()));
+        assert!(size_of::<Check>() <= 32);
+        Ok(())
+    }
+
+    #[test]
+    fn clocks_wait_until_every_channel_could_tell_of_its_input() -> Result {
+        let mut map: Map = Map::new()?;
+        let (here, _there) = UnixStream::pair()?;
+        let id = map.add(here, Quiet)?;
+        map.poll(&mut (), Some(Duration::ZERO))?;
+        map.set_timeout(id, Timeout::Idle, Some(HOUR));
+        map.checking.push(id);
+        let event =
+            Event { key: 0, readable: true, writable: false, hung_up: false, failed: false, urgent: false };
+        let channels = std::mem::replace(&mut map.channels, BATCH + 1);
+        map.batch = vec![event; BATCH];
+        map.serve_timeouts(&mut ());
+        assert!(map.has_work_at_once(), "one channel at least has not been reported");
+        map.serve_timeouts(&mut ());
+        assert!(!map.has_work_at_once(), "now all have been");
+        map.checking.push(id);
+        map.batch.pop();
+        map.serve_timeouts(&mut ());
+        assert!(!map.has_work_at_once(), "a batch with room tells of all");
+        map.channels = channels;
+        Ok(())
+    }
+
+    #[test]
+    fn the_lower_half_of_a_tick_tells_the_time_of_49_days() -> Result {
+        let mut map: Map = Map::new()?;
+        let (here, _there) = UnixStream::pair()?;
+        let id = map.add(here, Quiet)?;
+        map.phase.in_turn = true;
+        for now in [5, 1 << 32, (1 << 32) + 5, (7 << 32) - 1] {
+            map.tick = now;
+            map.set_timeout(id, Timeout::Idle, Some(Duration::from_millis(100)));
+            map.tick = now + 2_000_000_000;
+            assert_eq!(map.first_clock(id), Some((now + 100, Timeout::Idle)));
+        }
+        Ok(())
+    }
+}

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use asynchat::{AsyncChat, Chat, Conversation};
-use asyncore::testing::{Peer, Simulation};
+use asyncore::testing::{Faults, Peer, Simulation};
 use asyncore::{
     Channel, ChannelId, CloseReason, Context, Limits, Map, Options, Rate, Received, Result, Timeout,
 };
@@ -209,6 +209,15 @@ fn output_that_was_taken_leaves_no_clock_behind() -> Result {
 }
 
 #[test]
+fn a_write_that_is_tried_again_in_vain_does_not_move() -> Result {
+    let (mut sim, id, _peer) = with(Timeout::Write, seconds(1))?;
+    sim.fail_writes_with_no_memory(1_000_000);
+    sim.map.push(id, b"y");
+    sim.settle()?;
+    ends_in(&mut sim, seconds(1), Timeout::Write)
+}
+
+#[test]
 fn a_total_time_ends_the_busiest_channel() -> Result {
     let (mut sim, id, mut peer) = with(Timeout::Total, seconds(10))?;
     for _ in 0..9 {
@@ -267,6 +276,20 @@ fn a_connect_that_nobody_answers_ends_in_its_time() -> Result {
 }
 
 #[test]
+fn a_clock_that_is_set_for_later_leaves_the_connects_alone() -> Result {
+    let mut sim = Simulation::new(Seen::default())?;
+    let at = "192.0.2.9:80".parse::<std::net::SocketAddr>()?;
+    sim.black_hole(at);
+    let id = sim.map.connect(at, Timed)?;
+    assert!(sim.map.set_timeout(id, Timeout::Connect, Some(seconds(7))));
+    sim.advance(seconds(3))?;
+    for which in [Timeout::Total, Timeout::Idle, Timeout::Read, Timeout::Write] {
+        assert!(sim.map.set_timeout(id, which, Some(seconds(1))));
+    }
+    ends_in(&mut sim, seconds(4), Timeout::Connect)
+}
+
+#[test]
 fn the_clocks_of_a_connection_start_when_it_is_connected() -> Result {
     let mut options = Options::default();
     options.limits.connect_time = Some(seconds(7));
@@ -275,14 +298,19 @@ fn the_clocks_of_a_connection_start_when_it_is_connected() -> Result {
     let mut sim = Simulation::with_options(0, options, Seen::default())?;
     let at = "192.0.2.9:80".parse::<std::net::SocketAddr>()?;
     let server = sim.listen(at)?;
+    let mut faults = Faults::none();
+    faults.delay = seconds(5);
+    sim.set_faults(faults);
     let id = sim.map.connect(at, Timed)?;
     let mut peer = sim.expect_accept(&server)?;
-    sim.settle()?;
-    assert_eq!(sim.app.connected, 1);
+    sim.run_until(seconds(5), |sim| sim.app.connected == 1)?;
+    assert!(sim.elapsed() > Duration::ZERO);
+    sim.set_faults(Faults::none());
     sim.advance(seconds(14))?;
     assert!(sim.map.is_open(id), "the connect was in time");
     peer.send(b"x");
-    ends_in(&mut sim, seconds(6), Timeout::Total)
+    // It was connected between two milliseconds, and counts from the later.
+    ends_in(&mut sim, seconds(6) + MILLISECOND, Timeout::Total)
 }
 
 #[test]
