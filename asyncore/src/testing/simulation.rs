@@ -53,9 +53,13 @@ pub struct Simulation<A: 'static = ()> {
     /// The application's state, lent to every turn.
     pub app: A,
     network: Network,
-    seed: u64,
+    seed: Seed,
     started: Instant,
 }
+
+/// The seed, which prints itself when it is dropped by a panic. The simulation itself has no `Drop`, so that a test can take
+/// `app` out of it.
+struct Seed(u64);
 
 impl<A: 'static> Simulation<A> {
     /// A simulation with the seed that the environment variable `ASYNCORE_SEED` gives, or else 0.
@@ -85,13 +89,13 @@ impl<A: 'static> Simulation<A> {
         let network = Network::new(seed)?;
         let started = network.now();
         let map = Map::in_world(World::Simulated(network.clone()), options);
-        Ok(Self { map, app, network, seed, started })
+        Ok(Self { map, app, network, seed: Seed(seed), started })
     }
 
     /// The seed.
     #[must_use]
     pub const fn seed(&self) -> u64 {
-        self.seed
+        self.seed.0
     }
 
     /// How unkind the network is from now on; [`Faults::none`] at first.
@@ -195,8 +199,8 @@ impl<A: 'static> Simulation<A> {
         self.map.run(&mut self.app)
     }
 
-    /// Serves turns until nothing is ready and nothing is under way. Time passes for what is under way alone; deadlines that
-    /// fall due meanwhile are served.
+    /// Serves turns until nothing is ready or due and nothing is under way. Time passes for what is under way alone;
+    /// deadlines that fall due meanwhile are served.
     ///
     /// # Errors
     ///
@@ -342,18 +346,19 @@ impl<A: 'static> Simulation<A> {
 
     /// Whether the map has something to do before time passes.
     fn is_busy(&self) -> bool {
-        self.map.has_work_at_once() || !self.map.touched.is_empty() || self.network.is_ready()
+        let is_due = self.map.deadlines.next().is_some_and(|at| at <= self.network.now());
+        is_due || self.map.has_work_at_once() || !self.map.touched.is_empty() || self.network.is_ready()
     }
 
     fn complain(&self, what: &str) -> Error {
-        format!("{what} (seed {}, at {:?})", self.seed, self.elapsed()).into()
+        format!("{what} (seed {}, at {:?})", self.seed.0, self.elapsed()).into()
     }
 }
 
-impl<A: 'static> Drop for Simulation<A> {
+impl Drop for Seed {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let replay = format!("the simulation's seed was {0}: {SEED}={0} replays it", self.seed);
+            let replay = format!("the simulation's seed was {0}: {SEED}={0} replays it", self.0);
             // Standard error may be closed; the test fails all the same.
             drop(writeln!(std::io::stderr(), "{replay}"));
         }
@@ -363,7 +368,7 @@ impl<A: 'static> Drop for Simulation<A> {
 impl<A: 'static> fmt::Debug for Simulation<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Simulation")
-            .field("seed", &self.seed)
+            .field("seed", &self.seed.0)
             .field("elapsed", &self.elapsed())
             .field("map", &self.map)
             .finish_non_exhaustive()

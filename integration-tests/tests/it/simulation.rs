@@ -214,6 +214,17 @@ fn an_urgent_byte_is_told_as_such() -> Result {
 }
 
 #[test]
+fn what_fell_due_between_turns_is_served_before_the_map_is_at_rest() -> Result {
+    let mut sim = Simulation::new(0)?;
+    sim.map.after(Duration::from_secs(1), |_map, count| *count += 1);
+    sim.let_time_pass(Duration::from_secs(2));
+    sim.settle()?;
+    let Simulation { app, .. } = sim;
+    assert_eq!(app, 1);
+    Ok(())
+}
+
+#[test]
 fn a_run_that_can_never_go_on_ends_with_an_error() -> Result {
     let (mut sim, peer) = served(0, Faults::none());
     let error = sim.run().expect_err("nothing happens");
