@@ -1,4 +1,6 @@
-//! What the examples share: how they start and stop, and a small HTTP/1.1 server channel.
+//! What the examples share: how they start and stop, and a small HTTP/1.1 server channel; and the mail server that
+//! `docs/testing.md` tests.
 
 pub mod http;
+pub mod mail;
 pub mod program;

@@ -40,6 +40,8 @@ mod pages {
     mod from_python {}
     #[doc = include_str!("../../docs/hazards.md")]
     mod hazards {}
+    #[doc = include_str!("../../docs/testing.md")]
+    mod testing {}
     #[doc = include_str!("../../docs/design.md")]
     mod design {}
 }

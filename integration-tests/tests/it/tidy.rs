@@ -224,6 +224,13 @@ fn the_programs_of_the_readme_are_as_short_as_it_says() {
 }
 
 #[test]
+fn the_server_of_the_page_on_testing_is_the_example() {
+    let page = read("docs/testing.md");
+    let shown = page.split("```rust\n").nth(1).and_then(|rest| rest.split("```").next());
+    assert_eq!(shown, Some(read("examples/mail.rs").as_str()));
+}
+
+#[test]
 fn a_conversation_needs_few_crates() {
     let output = Command::new(env!("CARGO"))
         .current_dir(root())
