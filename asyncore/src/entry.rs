@@ -67,7 +67,7 @@ impl Flags {
     pub(crate) const UNREAD: Self = Self(1 << 18);
 
     /// With one of these, a read is not simply the socket's.
-    pub(crate) const READ_WITH_CARE: Self = Self(Self::REPLACED.0 | Self::UNREAD.0);
+    pub(crate) const READ_WITH_CARE: Self = Self(Self::REPLACED.0 | Self::UNREAD.0 | Self::TIMED.0);
 
     /// With one of these, something waits while its output is high.
     pub(crate) const WAITED_FOR: Self = Self(Self::COUPLED.0 | Self::FED.0);

@@ -57,7 +57,11 @@ impl<A: 'static> Map<A> {
             }
             return Ok(Received::Data(data));
         }
-        self.recv_now(id, most)
+        let received = self.recv_now(id, most);
+        if matches!(received, Ok(Received::Data(_))) {
+            self.note_received(id);
+        }
+        received
     }
 
     /// [`recv`](Self::recv) from the socket.
@@ -95,9 +99,6 @@ impl<A: 'static> Map<A> {
             Ok(Moved::Bytes(received)) => {
                 dispatcher.bytes_in += received as u64;
                 dispatcher.active_at = low(tick);
-                if entry.flags.has(Flags::TIMED) {
-                    dispatcher.rare().note_received(tick);
-                }
                 if mine {
                     let cost = if is_stream { received } else { received.max(SMALLEST_DATAGRAM) };
                     self.serving.bytes = self.serving.bytes.saturating_sub(cost);
@@ -147,9 +148,7 @@ impl<A: 'static> Map<A> {
         };
         entry.dispatcher.bytes_in += received as u64;
         entry.dispatcher.active_at = low(tick);
-        if entry.flags.has(Flags::TIMED) {
-            entry.dispatcher.rare().note_received(tick);
-        }
+        self.note_received(id);
         if mine {
             // An empty datagram costs a turn's share too, so that a flood of them ends.
             self.serving.bytes = self.serving.bytes.saturating_sub(received.max(SMALLEST_DATAGRAM));

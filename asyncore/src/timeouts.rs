@@ -333,6 +333,16 @@ impl<A: 'static> Map<A> {
         }
     }
 
+    /// Input came from the socket: for the clocks that count it.
+    pub(crate) fn note_received(&mut self, id: ChannelId) {
+        let at = self.tick();
+        if let Some(entry) = self.live_mut(id)
+            && entry.flags.has(Flags::TIMED)
+        {
+            entry.dispatcher.rare().clocks().received_at = at;
+        }
+    }
+
     /// A channel begins or ceases to take input: what it does not take says nothing of its peer.
     #[cold]
     pub(crate) fn note_reading(&mut self, id: ChannelId, reads: bool) {
@@ -361,11 +371,6 @@ impl<A: 'static> Map<A> {
 impl Rare {
     fn clocks(&mut self) -> &mut Clocks {
         self.clocks.get_or_insert_default()
-    }
-
-    /// Input came to a channel whose clocks count it.
-    pub(crate) fn note_received(&mut self, tick: u64) {
-        self.clocks().received_at = tick;
     }
 
     /// The output that did not move was dropped.
