@@ -93,6 +93,9 @@ impl<A: 'static> Map<A> {
     /// Ends everything in good order: listeners close, every other channel hears `handle_shutdown` and sends what is
     /// queued, and what is left after `deadline` is closed with [`CloseReason::ShutDown`].
     ///
+    /// The run that is under way, or the next, ends when all are gone and the map's [blocking work](Self::spawn_blocking) is
+    /// finished, but waits for that no longer than the deadline.
+    ///
     /// Called again, only the deadline changes, and only to an earlier one.
     pub fn shutdown(&mut self, deadline: Duration) {
         let key = self.deadlines.set(self.time(), deadline, Due::ShutDown);

@@ -318,6 +318,15 @@ impl Dispatcher {
         self.rare.as_ref().is_some_and(|rare| rare.when_connected.is_some())
     }
 
+    /// A channel without a map is to close when done: it goes on with that once it is in one again.
+    pub(crate) const fn end(&mut self) {
+        self.state = match self.state {
+            State::Open | State::PeerClosed | State::Finishing => State::Draining,
+            State::WriteClosed => State::Lingering,
+            other => other,
+        };
+    }
+
     pub(crate) fn has_connect_result(&self) -> bool {
         self.rare.as_ref().is_some_and(|rare| rare.connected.is_some())
     }

@@ -367,7 +367,7 @@ impl<A: 'static> Map<A> {
     }
 
     /// Takes a channel back out of the map: its dispatcher, with what is queued, and its handler, with what that has
-    /// read. `handle_close` is not called, and its timers are cancelled.
+    /// read. `handle_close` is not called, its timers are cancelled, and results of its blocking work are dropped.
     ///
     /// `None` when it is gone, or while one of its callbacks runs.
     pub fn remove(&mut self, id: ChannelId) -> Option<(Dispatcher, Box<dyn Channel<A>>)> {
@@ -379,6 +379,10 @@ impl<A: 'static> Map<A> {
         let input = entry.flags.only(Flags::INPUT);
         if input != Flags::default() {
             entry.dispatcher.rare().input = input;
+        }
+        if entry.pauses.contains(Pauses::ENDING) {
+            // What it was to close after does not come any more.
+            entry.dispatcher.end();
         }
         self.queued -= entry.dispatcher.queued();
         self.cancel_deadline(&mut entry.dispatcher);

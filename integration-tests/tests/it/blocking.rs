@@ -458,6 +458,20 @@ fn a_channel_that_closes_when_answered_takes_no_more_input_and_every_answer() {
 }
 
 #[test]
+fn a_channel_that_is_removed_while_it_owes_an_answer_goes_on_ending() {
+    let (mut map, mut heard, id, mut peer) = connected();
+    let (_open, wait) = gate();
+    map.spawn_blocking(id, wait, |_: &mut Scribe, _, ()| unreachable!("it was removed")).unwrap();
+    map.push(id, "bye");
+    peer.shutdown_write();
+    settle(&mut map, &mut heard);
+    let (dispatcher, handler) = map.remove(id).unwrap();
+    map.insert(dispatcher, handler).unwrap();
+    run_to_the_end(&mut map, &mut heard);
+    assert_eq!(peer.read_rest(), b"bye");
+}
+
+#[test]
 fn without_work_under_way_it_closes_when_done() {
     let (mut map, mut heard, id, mut peer) = connected();
     map.push(id, "bye");
