@@ -154,6 +154,7 @@ impl<A: 'static> Map<A> {
         }
         self.cancel_timers(timers);
         self.end_clocks(id);
+        self.end_throttles(id);
         self.counters.closed += 1;
         self.closed.push(id);
         self.end_couplings(id);
@@ -260,7 +261,8 @@ impl<A: 'static> Map<A> {
             return;
         }
         let sent = entry.dispatcher.bytes_out;
-        if entry.dispatcher.rare.as_ref().is_some_and(|rare| sent > rare.drained_at) {
+        let moved = entry.dispatcher.rare.as_ref().is_some_and(|rare| sent > rare.drained_at);
+        if moved || self.is_throttled(id) {
             self.set_drain_deadline(id);
         } else {
             self.close_as(id, CloseReason::TimedOut(Timeout::Drain));

@@ -12,8 +12,10 @@ pub(crate) enum Due {
     Linger(ChannelId),
     /// A draining channel shows whether its output moved.
     Drain(ChannelId),
-    /// A channel whose socket had no memory for its output tries again.
+    /// A channel whose writing was put off, for want of memory or by its rate limit, goes on.
     Retry(ChannelId),
+    /// A channel that had received all that its rate limit allows goes on.
+    Read(ChannelId),
     /// A listener that was out of descriptors accepts again.
     Accept(ChannelId),
     /// A channel's clocks are to be looked at.

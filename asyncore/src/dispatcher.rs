@@ -18,6 +18,7 @@ use crate::limits::BACKLOG;
 use crate::outbox::Outbox;
 use crate::poller::Source;
 use crate::socket::{AcceptError, Connecting, Moved, Socket};
+use crate::throttle::Throttles;
 use crate::timeouts::Clocks;
 use crate::unread::Unread;
 use crate::{Address, CloseReason, Family, Kind, Limits, TimerId};
@@ -129,6 +130,8 @@ pub(crate) struct Rare {
     pub(crate) input: Flags,
     /// Input that was put back.
     pub(crate) unread: Option<Unread>,
+    /// What it has moved of what its rate limits allow.
+    pub(crate) throttles: Option<Box<Throttles>>,
     /// Whose output it waits for, and who waits for its own.
     pub(crate) coupling: Option<Box<Coupling>>,
 }

@@ -51,7 +51,7 @@ impl Flags {
     pub(crate) const HUNG_UP: Self = Self(1 << 10);
     /// Does not keep the loop running.
     pub(crate) const BACKGROUND: Self = Self(1 << 11);
-    /// The system had no memory for the last write; a deadline says when to try again.
+    /// The system had no memory for the last write, or the rate limit allows none for now; a deadline says when to go on.
     pub(crate) const PUT_OFF: Self = Self(1 << 12);
     /// An open stream with an outbox that is written at the end of this turn: a push has only to append.
     pub(crate) const FLOWING: Self = Self(1 << 13);
@@ -66,8 +66,14 @@ impl Flags {
     /// Input that was put back comes before the socket's.
     pub(crate) const UNREAD: Self = Self(1 << 18);
 
+    /// Has a limit of how fast it receives.
+    pub(crate) const READ_RATE: Self = Self(1 << 19);
+    /// Has a limit of how fast it sends.
+    pub(crate) const WRITE_RATE: Self = Self(1 << 20);
+
     /// With one of these, a read is not simply the socket's.
-    pub(crate) const READ_WITH_CARE: Self = Self(Self::REPLACED.0 | Self::UNREAD.0 | Self::TIMED.0);
+    pub(crate) const READ_WITH_CARE: Self =
+        Self(Self::REPLACED.0 | Self::UNREAD.0 | Self::TIMED.0 | Self::READ_RATE.0);
 
     /// With one of these, something waits while its output is high.
     pub(crate) const WAITED_FOR: Self = Self(Self::COUPLED.0 | Self::FED.0);
@@ -106,6 +112,11 @@ impl Flags {
         self.0 &= !flag.0;
     }
 
+    /// Sets or clears the flag.
+    pub(crate) const fn put(&mut self, flag: Self, on: bool) {
+        if on { self.set(flag) } else { self.clear(flag) }
+    }
+
     /// Clears the flag: whether it was set.
     pub(crate) const fn take(&mut self, flag: Self) -> bool {
         let had = self.has(flag);
@@ -119,6 +130,7 @@ impl<A: 'static> Entry<A> {
     pub(crate) fn wanted(&self) -> Interest {
         let reads = self.pauses.is_empty() && !self.flags.has(Flags::EOF_SEEN);
         let blocked = self.flags.has(Flags::BLOCKED);
+        let put_off = self.flags.has(Flags::PUT_OFF);
         let handler = self.handler.as_deref();
         let readable = || handler.is_some_and(Channel::readable);
         let writable = || handler.is_some_and(Channel::writable);
@@ -130,7 +142,7 @@ impl<A: 'static> Entry<A> {
             State::Open | State::PeerClosed => {
                 // `handle_write` waits for an empty queue, and the queue may wait for its producer.
                 let has_room = self.dispatcher.outbox.is_none();
-                Interest { read: reads && readable(), write: blocked || (has_room && writable()) }
+                Interest { read: reads && readable(), write: blocked || (has_room && !put_off && writable()) }
             }
             State::Finishing | State::WriteClosed => Interest { read: reads && readable(), write: blocked },
             // Input is dropped whether the handler was paused or not.

@@ -5,7 +5,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use crate::callback::Fault;
-use crate::deadline::Due;
 use crate::entry::{Entry, Flags};
 use crate::input::is_refused;
 use crate::interest::Pauses;
@@ -24,11 +23,16 @@ impl<A: 'static> Map<A> {
             let Some(entry) = self.live_mut(id) else { continue };
             entry.flags.clear(Flags::UNSENT);
             entry.flags.clear(Flags::FLOWING);
-            if entry.flags.has(Flags::BLOCKED) || entry.flags.has(Flags::PUT_OFF) {
+            // One whose queue was dropped meanwhile waits for nothing.
+            if entry.flags.any(Flags::STALLED) && entry.dispatcher.outbox.is_some() {
                 continue;
             }
-            if let Err(fault) = self.write_queued(id) {
-                self.fault(app, id, fault);
+            let is_limited = entry.flags.has(Flags::WRITE_RATE);
+            let wrote = if is_limited { self.write_at_rate(id) } else { self.write_queued(id, usize::MAX) };
+            match wrote {
+                Ok(false) => {}
+                Ok(true) => self.make_unsent(id),
+                Err(fault) => self.fault(app, id, fault),
             }
             self.after_write(app, id);
         }
@@ -36,16 +40,16 @@ impl<A: 'static> Map<A> {
         self.spare = list;
     }
 
-    /// One write of what is queued.
-    fn write_queued(&mut self, id: ChannelId) -> Result<(), Fault> {
-        let Some(entry) = Self::entry_in(&mut self.slots, id) else { return Ok(()) };
+    /// One write of what is queued, `most` bytes at most: whether there is more to write at once.
+    pub(crate) fn write_queued(&mut self, id: ChannelId, most: usize) -> Result<bool, Fault> {
+        let Some(entry) = Self::entry_in(&mut self.slots, id) else { return Ok(false) };
         let Entry { dispatcher, flags, .. } = entry;
         if !matches!(dispatcher.state, State::Open | State::PeerClosed | State::Finishing | State::Draining) {
-            return Ok(());
+            return Ok(false);
         }
-        let Some(outbox) = dispatcher.outbox.as_mut() else { return Ok(()) };
+        let Some(outbox) = dispatcher.outbox.as_mut() else { return Ok(false) };
         let limits = dispatcher.limits.as_ref().unwrap_or(&self.limits);
-        let most = limits.ac_out_buffer_size.max(1);
+        let most = limits.ac_out_buffer_size.max(1).min(most);
 
         let (before, kind) = (outbox.bytes(), dispatcher.socket.kind);
         let filled = catch_unwind(AssertUnwindSafe(|| outbox.fill(most, kind)));
@@ -58,7 +62,7 @@ impl<A: 'static> Map<A> {
             Ok(Ok(Filled::Ready)) => {}
             // A datagram without a byte may stand before the producer.
             Ok(Ok(Filled::Waiting)) if outbox.first_datagram().is_some() => {}
-            Ok(Ok(Filled::Waiting)) => return Ok(()),
+            Ok(Ok(Filled::Waiting)) => return Ok(false),
             Ok(Err(error)) => {
                 // Asked again, it would fail again, in every turn.
                 self.discard_output(id);
@@ -67,7 +71,7 @@ impl<A: 'static> Map<A> {
             Err(panic) => return Err(Fault::Panic(describe(panic))),
         }
         if dispatcher.socket.kind == Kind::Datagram {
-            return self.write_datagrams(id);
+            return self.write_datagrams(id, most);
         }
 
         let (offered, moved) = match outbox.only_tail() {
@@ -100,20 +104,19 @@ impl<A: 'static> Map<A> {
             Ok(Moved::WouldBlock) => flags.set(Flags::BLOCKED),
             Err(error) if is_short_of_memory(&error) => {
                 tracing::debug!(%id, %error, "write put off");
-                flags.set(Flags::PUT_OFF);
-                self.deadlines.set(self.now, RETRY_TIME, Due::Retry(id));
+                self.put_off(id, RETRY_TIME);
                 self.note_stall(id);
-                return Ok(());
+                return Ok(false);
             }
-            Err(error) => return self.lost(id, error).map_err(Fault::Error),
+            Err(error) => return self.lost(id, error).map(|()| false).map_err(Fault::Error),
         }
-        if flags.has(Flags::BLOCKED) {
+        let is_blocked = flags.has(Flags::BLOCKED);
+        let more = !is_blocked && !outbox.is_empty();
+        if is_blocked {
             self.note_stall(id);
-        } else if !outbox.is_empty() {
-            self.make_unsent(id);
         }
         self.touch_interest(id);
-        Ok(())
+        Ok(more)
     }
 
     /// What follows a write: the low mark, and the end of a queue that something waits for.
@@ -150,18 +153,20 @@ impl<A: 'static> Map<A> {
         }
     }
 
-    /// Writes queued datagrams, each by itself, as many as a turn allows.
-    fn write_datagrams(&mut self, id: ChannelId) -> Result<(), Fault> {
+    /// Writes queued datagrams, each by itself, as many as a turn allows and until `most` bytes are gone: whether there is
+    /// more to write at once.
+    fn write_datagrams(&mut self, id: ChannelId, most: usize) -> Result<bool, Fault> {
+        let mut left = most;
         for _ in 0..MOST_SLICES {
+            if left == 0 {
+                break;
+            }
             let Some(Entry { dispatcher, flags, .. }) = Self::entry_in(&mut self.slots, id) else {
-                return Ok(());
+                return Ok(false);
             };
-            let Some(outbox) = dispatcher.outbox.as_mut() else { return Ok(()) };
+            let Some(outbox) = dispatcher.outbox.as_mut() else { return Ok(false) };
             let Some(datagram) = outbox.first_datagram() else {
-                if outbox.has_producer() {
-                    self.make_unsent(id);
-                }
-                return Ok(());
+                return Ok(outbox.has_producer());
             };
             let length = datagram.len();
             match dispatcher.socket.send(datagram) {
@@ -169,17 +174,17 @@ impl<A: 'static> Map<A> {
                     flags.set(Flags::BLOCKED);
                     self.note_stall(id);
                     self.touch_interest(id);
-                    return Ok(());
+                    return Ok(false);
                 }
                 Err(error) if is_short_of_memory(&error) => {
-                    flags.set(Flags::PUT_OFF);
-                    self.deadlines.set(self.now, RETRY_TIME, Due::Retry(id));
+                    self.put_off(id, RETRY_TIME);
                     self.note_stall(id);
-                    return Ok(());
+                    return Ok(false);
                 }
                 sent => {
                     outbox.pop_datagram();
                     self.queued -= length;
+                    left = left.saturating_sub(length);
                     match sent {
                         Ok(_) => {
                             dispatcher.bytes_out += length as u64;
@@ -194,8 +199,7 @@ impl<A: 'static> Map<A> {
                 }
             }
         }
-        self.make_unsent(id);
-        Ok(())
+        Ok(true)
     }
 }
 
@@ -203,4 +207,4 @@ impl<A: 'static> Map<A> {
 const MOST_SLICES: usize = 64;
 
 /// How long a write waits when the system had no memory for it: 10 ms.
-const RETRY_TIME: Duration = Duration::from_millis(10);
+pub(crate) const RETRY_TIME: Duration = Duration::from_millis(10);

@@ -57,11 +57,19 @@ impl<A: 'static> Map<A> {
             }
             return Ok(Received::Data(data));
         }
-        let received = self.recv_now(id, most);
-        if matches!(received, Ok(Received::Data(_))) {
+        let is_stream = entry.dispatcher.kind() == Kind::Stream;
+        let most = match self.may_read(id) {
+            0 => return Ok(Received::WouldBlock),
+            left if is_stream => most.min(left),
+            // A datagram is received whole.
+            _ => most,
+        };
+        let received = self.recv_now(id, most)?;
+        if let Received::Data(data) = &received {
             self.note_received(id);
+            self.has_read(id, data.len());
         }
-        received
+        Ok(received)
     }
 
     /// [`recv`](Self::recv) from the socket.
@@ -132,6 +140,10 @@ impl<A: 'static> Map<A> {
                 return Ok(None);
             }
         }
+        let is_limited = self.live(id).is_some_and(|entry| entry.flags.has(Flags::READ_RATE));
+        if is_limited && self.may_read(id) == 0 {
+            return Ok(None);
+        }
         let tick = self.tick();
         let Some(entry) = Self::entry_in(&mut self.slots, id) else { return Ok(None) };
         if entry.dispatcher.socket.kind != Kind::Datagram {
@@ -154,6 +166,9 @@ impl<A: 'static> Map<A> {
             self.serving.bytes = self.serving.bytes.saturating_sub(received.max(SMALLEST_DATAGRAM));
         }
         buffer.fill(received);
+        if is_limited {
+            self.has_read(id, received);
+        }
         Ok(Some((buffer, sender)))
     }
 

@@ -25,6 +25,8 @@ impl Pauses {
     pub(crate) const OUTPUT: Self = Self(4);
     /// The output of a channel that it is coupled to is high: `couple`.
     pub(crate) const COUPLING: Self = Self(8);
+    /// It has received all that its rate limit allows for now.
+    pub(crate) const RATE: Self = Self(16);
 
     /// It is to close when the results of its blocking work have been told: `close_when_answered`.
     pub(crate) const ENDING: Self = Self(32);

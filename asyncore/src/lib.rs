@@ -78,6 +78,7 @@ mod callback;
 mod channel;
 mod closing;
 mod context;
+mod counters;
 mod coupling;
 mod deadline;
 mod default_map;
@@ -106,6 +107,7 @@ mod signals;
 mod socket;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod throttle;
 mod timeouts;
 mod timer;
 mod turn;
@@ -118,6 +120,7 @@ pub use blocking::SpawnError;
 pub use buffer::ReadBuffer;
 pub use channel::Channel;
 pub use context::Context;
+pub use counters::Counters;
 pub use default_map::{default_map, run};
 pub use dispatcher::{Dispatcher, State};
 pub use id::ChannelId;
@@ -127,7 +130,7 @@ pub use limits::{
     LOW_MARK, Limits, MAP_OUTPUT_LIMIT, MOST_WORKERS, OUTPUT_LIMIT, OnFull, Options, POSTS, READ_BUDGET,
     SPARE_DESCRIPTORS, WORKERS_BESIDE_PROCESSORS, Wait,
 };
-pub use map::{Counters, Map};
+pub use map::Map;
 pub use producer::Producer;
 pub use push::{KEEP_FROM, PushData, Pushed};
 pub use rate::Rate;

@@ -64,6 +64,14 @@ pub struct Limits {
     /// How much must be received at least: so many bytes in each window, one after the other, while the channel takes
     /// input.
     pub min_rate: Option<Rate>,
+    /// How fast a channel receives at most, `None` by default. It begins with a whole window's bytes, which are there again
+    /// after as long a rest; when none is left, reading pauses, and goes on with an eighth of them. What the system's
+    /// buffers hold comes on top at first. A datagram is received whole, and what it takes too much is waited for. Zero
+    /// bytes are none at all, a window of zero is no limit.
+    pub read_rate: Option<Rate>,
+    /// How fast a channel sends at most, otherwise as [`read_rate`](Self::read_rate). What is queued waits, and so does a
+    /// channel that calls [`Map::send`](crate::Map::send); its peer is not held to account for it.
+    pub write_rate: Option<Rate>,
     /// Whether accepted and connecting TCP sockets send small writes at once (`TCP_NODELAY`). True by default:
     /// the loop gathers a turn's output in one write already, and Nagle's wait would only add to it.
     pub nodelay: bool,
@@ -87,6 +95,8 @@ impl Default for Limits {
             write_time: None,
             total_time: None,
             min_rate: None,
+            read_rate: None,
+            write_rate: None,
             nodelay: true,
         }
     }

@@ -19,7 +19,9 @@ use crate::remote::Posts;
 use crate::timeouts::Check;
 use crate::timer::Timers;
 use crate::world::{Reserve, World};
-use crate::{Channel, ChannelId, CloseReason, Context, Dispatcher, Error, Limits, Options, Result, State};
+use crate::{
+    Channel, ChannelId, CloseReason, Context, Counters, Dispatcher, Error, Limits, Options, Result, State,
+};
 
 /// The shared map of channels, and the loop that serves them.
 ///
@@ -130,28 +132,6 @@ pub(crate) struct Phase {
     pub(crate) shutdown: Option<DeadlineKey>,
     /// When the last "out of descriptors" was logged.
     pub(crate) starved_logged: Option<Instant>,
-}
-
-/// What a map has done so far; [`Map::counters`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Counters {
-    /// Turns of the loop.
-    pub turns: u64,
-    /// Events that the poller reported.
-    pub events: u64,
-    /// Deadlines that passed: of timers, of timeouts, and of what the loop itself waits for.
-    pub deadlines: u64,
-    /// Connections accepted.
-    pub accepted: u64,
-    /// Accepts that failed.
-    pub accept_errors: u64,
-    /// Connections taken and closed at once because no descriptor was left.
-    pub refused: u64,
-    /// Changes of what the poller waits for.
-    pub registrations: u64,
-    /// Channels that were closed.
-    pub closed: u64,
 }
 
 impl<A: 'static> Map<A> {
@@ -270,7 +250,9 @@ impl<A: 'static> Map<A> {
             flags.set(input);
             due |= input.has(Flags::EOF_DUE);
         }
-        if dispatcher.load() > dispatcher.limits.as_ref().unwrap_or(&self.limits).high_mark {
+        let limits = dispatcher.limits.as_ref().unwrap_or(&self.limits);
+        flags.set(limits.rate_flags());
+        if dispatcher.load() > limits.high_mark {
             flags.set(Flags::HIGH);
         }
         let state = dispatcher.state;
@@ -373,6 +355,7 @@ impl<A: 'static> Map<A> {
     pub fn remove(&mut self, id: ChannelId) -> Option<(Dispatcher, Box<dyn Channel<A>>)> {
         self.idle(id)?;
         self.end_couplings(id);
+        self.end_throttles(id);
         let mut entry = self.vacate(id)?;
         let handler = entry.handler.take()?;
         entry.dispatcher.socket.deregister();
@@ -450,6 +433,7 @@ impl<A: 'static> Map<A> {
             entry.flags.clear(Flags::FLOWING);
             let old = old.unwrap_or_else(|| Rc::clone(&self.limits));
             self.limits_changed(id, &old);
+            self.rates_changed(id, &old);
         }
     }
 

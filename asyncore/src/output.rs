@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use crate::entry::{Entry, Flags};
+use crate::flush::RETRY_TIME;
 use crate::input::{NO_DATAGRAMS, is_refused};
 use crate::outbox::{Outbox, PRODUCER_LOAD};
 use crate::socket::{Moved, is_short_of_memory};
@@ -61,21 +62,48 @@ impl<A: 'static> Map<A> {
 
     /// Sends at once what the socket takes, past the queue: how many bytes.
     ///
-    /// 0 when the socket would block, when the channel cannot write (any more), and while output is queued, so that
-    /// bytes never overtake. For channels that keep their own buffer: say `writable` until all is sent.
+    /// 0 when the socket would block, when the channel cannot write (any more), while output is queued, so that bytes never
+    /// overtake, and while the channel's rate limit or the system's memory allows none. For channels that keep their own buffer: say `writable` until all is sent.
     ///
     /// # Errors
     ///
     /// If the system refuses the write for another reason than a lost connection; that closes the channel.
     pub fn send(&mut self, id: ChannelId, data: &[u8]) -> Result<usize> {
         self.touch(id);
-        let tick = self.tick();
-        let Some(entry) = self.live_mut(id) else { return Ok(0) };
+        let Some(entry) = self.live(id) else { return Ok(0) };
         if !matches!(entry.dispatcher.state, State::Open | State::PeerClosed)
             || entry.dispatcher.outbox.is_some()
+            || entry.flags.has(Flags::PUT_OFF)
         {
             return Ok(0);
         }
+        if entry.flags.has(Flags::WRITE_RATE) {
+            return self.send_at_rate(id, data);
+        }
+        self.send_now(id, data)
+    }
+
+    /// [`send`](Self::send), as much as the channel's rate limit allows.
+    #[cold]
+    fn send_at_rate(&mut self, id: ChannelId, data: &[u8]) -> Result<usize> {
+        let is_stream = self.get(id).is_some_and(|dispatcher| dispatcher.kind() == Kind::Stream);
+        let data = match self.may_write(id) {
+            0 => return Ok(0),
+            left if is_stream => data.get(..left).unwrap_or(data),
+            // A datagram is sent whole.
+            _ => data,
+        };
+        let sent = self.send_now(id, data)?;
+        self.has_written(id, sent);
+        // Should that be all, `writable` is not asked before there is more.
+        self.may_write(id);
+        Ok(sent)
+    }
+
+    /// Hands bytes to the socket, past queue and limits.
+    fn send_now(&mut self, id: ChannelId, data: &[u8]) -> Result<usize> {
+        let tick = self.tick();
+        let Some(entry) = self.live_mut(id) else { return Ok(0) };
         match entry.dispatcher.send(data) {
             Ok(sent) => {
                 if sent > 0 {
@@ -83,7 +111,10 @@ impl<A: 'static> Map<A> {
                 }
                 Ok(sent)
             }
-            Err(error) if is_short_of_memory(&error) => Ok(0),
+            Err(error) if is_short_of_memory(&error) => {
+                self.put_off(id, RETRY_TIME);
+                Ok(0)
+            }
             // An earlier datagram came back; that says nothing of this one.
             Err(error) if entry.dispatcher.socket.kind == Kind::Datagram && is_refused(&error) => Ok(0),
             Err(error) => self.lost(id, error).map(|()| 0),
@@ -97,14 +128,22 @@ impl<A: 'static> Map<A> {
     /// If the system refuses it: too long for a datagram, no way to the address, not a datagram channel.
     pub fn send_to(&mut self, id: ChannelId, data: &[u8], to: &crate::Address) -> Result<bool> {
         let tick = self.tick();
-        let Some(entry) = self.live_mut(id) else { return Ok(false) };
+        let Some(entry) = self.live(id) else { return Ok(false) };
         if entry.dispatcher.socket.kind != Kind::Datagram {
             return Err(NO_DATAGRAMS.into());
         }
+        let is_limited = entry.flags.has(Flags::WRITE_RATE);
+        if is_limited && self.may_write(id) == 0 {
+            return Ok(false);
+        }
+        let Some(entry) = self.live_mut(id) else { return Ok(false) };
         match entry.dispatcher.socket.send_to(data, to)? {
             Moved::Bytes(sent) => {
                 entry.dispatcher.bytes_out += sent as u64;
                 entry.dispatcher.active_at = low(tick);
+                if is_limited {
+                    self.has_written(id, sent);
+                }
                 Ok(true)
             }
             Moved::WouldBlock => Ok(false),

@@ -19,10 +19,8 @@ impl<A: 'static> Map<A> {
             match due {
                 Due::Linger(id) => self.close_as(id, CloseReason::Local),
                 Due::Drain(id) => self.check_drain(id),
-                Due::Retry(id) => {
-                    self.take_flag(id, Flags::PUT_OFF);
-                    self.make_unsent(id);
-                }
+                Due::Retry(id) => self.write_again(id),
+                Due::Read(id) => self.read_at_rate(id),
                 Due::Accept(_) => self.feed_starved(),
                 Due::Check(id) => self.check_later(id),
                 Due::Timer(timer) => self.serve_timer(app, timer, key),

@@ -100,7 +100,7 @@ impl<A: 'static> Map<A> {
     }
 
     /// The limits of a channel, to change for it alone.
-    fn own_limits(&mut self, id: ChannelId) -> Option<&mut Limits> {
+    pub(crate) fn own_limits(&mut self, id: ChannelId) -> Option<&mut Limits> {
         let shared = &self.limits;
         let entry = Self::entry_in(&mut self.slots, id)?;
         if entry.dispatcher.state == State::Closed {

@@ -28,6 +28,7 @@ mod hazards;
 mod limits;
 mod membership;
 mod mixed;
+mod rates;
 mod remote;
 mod replacing;
 mod replacing_chats;
