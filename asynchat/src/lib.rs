@@ -71,6 +71,8 @@
 //! - [`Chat`] is what you write; only [`found_terminator`](Chat::found_terminator) must be there.
 //! - [`AsyncChat`] is the channel to add to a [`Map`](asyncore::Map), with its settings.
 //! - [`Conversation`] is what a callback is given: the map, your own state, the channel's id, and its [`Framing`].
+//!   [`spawn_blocking`](Conversation::spawn_blocking) has work done on another thread,
+//!   [`replace`](Conversation::replace) hands the channel over to another handler.
 //! - [`Splitter`] is the framing alone, without a socket: bytes in, pieces of messages out.
 //! - [`BytesProducer`], [`IterProducer`], [`ReadProducer`] and [`LinesProducer`] make output while it is sent.
 //! - [`DotStuffer`] and [`DotUnstuffer`] carry texts that end with a dot alone on a line, as in mail and news.

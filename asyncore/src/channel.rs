@@ -129,7 +129,8 @@ pub trait Channel<A: 'static = ()>: Any {
         Ok(())
     }
 
-    /// The peer has ended its side: there is nothing more to read. At most once.
+    /// The peer has ended its side: there is nothing more to read. At most once, unless input is
+    /// [put back](crate::Map::unread) after that.
     ///
     /// The other direction still works. The default closes the channel when its blocking work is answered and what is
     /// queued has been sent; an override that does not may go on writing, and closes later.

@@ -40,12 +40,14 @@
 //! - [`Context`] is what a callback is given: the map, your own state, and the channel's [`ChannelId`].
 //! - [`Dispatcher`] is one socket with its [`State`]. Prepare one by hand, or use [`Map::listen`] and [`Map::connect`].
 //! - [`Map::set_timer`], [`Map::set_interval`], [`Map::after`] and [`Map::every`] set timers, a channel's or the map's.
+//! - [`Map::set_timeout`], or a field of [`Limits`], bounds what may take how long: a connect, silence, output that does
+//!   not move, a whole life.
+//! - [`Map::couple`] and [`Map::pipe`] have a channel wait while another one's output is high.
+//! - [`Map::replace`] gives a channel another handler, and every byte that the first has not used.
 //! - [`Producer`] makes output while it is sent. [`Pushed`] says what became of a push.
-//! - [`Limits`] and [`Options`] bound what a channel and a map may cost. They are on from the start.
+//! - [`Limits`] and [`Options`] bound what a channel and a map may cost. Bounds of size are on from the start, times are not.
 //! - [`Remote`] is a handle on a map for other threads: they post closures, push bytes, and stop the loop.
 //! - [`Map::spawn_blocking`] runs what would hold up the loop on another thread, and tells the channel the result.
-//! - [`Map::set_timeout`], or a field of [`Limits`], bounds what may take how long: a connect, silence, output that does not
-//!   move, a whole life.
 //! - [`CloseReason`] says why a channel closed. Its `handle_close` is called exactly once.
 //! - [`default_map()`] and [`run()`] serve programs that need no more than one map in a thread.
 //!
