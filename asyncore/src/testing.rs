@@ -33,6 +33,7 @@
 //! bytes and errors; the poller; the clock; descriptors and their limit. What is not: datagrams, and sockets of the system,
 //! which a simulated map refuses.
 
+mod clock;
 mod end;
 mod faults;
 mod network;
@@ -41,6 +42,7 @@ mod simulation;
 mod traffic;
 mod wire;
 
+pub use clock::VirtualClock;
 pub(crate) use end::{Descriptor, End};
 pub use faults::Faults;
 pub(crate) use network::Network;

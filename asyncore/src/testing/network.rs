@@ -158,11 +158,6 @@ impl Network {
         }
     }
 
-    pub(super) fn let_time_pass(&self, time: Duration) {
-        let mut wires = self.wires.borrow_mut();
-        wires.now = wires.now.checked_add(time).unwrap_or(wires.now);
-    }
-
     /// When the next thing that is under way arrives.
     pub(super) fn next_arrival(&self) -> Option<Instant> {
         self.wires.borrow().next_arrival()

@@ -4,9 +4,7 @@ use std::time::Duration;
 
 use asynchat::{AsyncChat, Chat, Conversation};
 use asyncore::testing::{Faults, Peer, Simulation};
-use asyncore::{
-    Channel, ChannelId, CloseReason, Context, Limits, Map, Options, Rate, Received, Result, Timeout,
-};
+use asyncore::{Channel, ChannelId, CloseReason, Context, Limits, Options, Rate, Received, Result, Timeout};
 
 /// What a [`Timed`] does when a clock of it runs out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -510,20 +508,20 @@ fn a_time_of_nothing_counts_as_a_millisecond() -> Result {
 }
 
 #[test]
-fn input_that_arrived_while_the_loop_was_kept_from_it_counts() {
-    let mut map: Map<Seen> = integration_tests::map();
-    let mut seen = Seen::default();
-    let (mut peer, here) = integration_tests::Peer::pair();
-    let id = map.add(here, Timed).unwrap();
-    let (_silent, here) = integration_tests::Peer::pair();
-    let silent = map.add(here, Timed).unwrap();
+fn input_that_arrived_while_the_loop_was_kept_from_it_counts() -> Result {
+    let mut sim = Simulation::new(Seen::default())?;
+    let (dispatcher, mut peer) = sim.pair()?;
+    let id = sim.map.add(dispatcher, Timed)?;
+    let (dispatcher, _silent) = sim.pair()?;
+    let silent = sim.map.add(dispatcher, Timed)?;
     for id in [id, silent] {
-        map.set_timeout(id, Timeout::Idle, Some(20 * MILLISECOND));
+        sim.map.set_timeout(id, Timeout::Idle, Some(20 * MILLISECOND));
     }
-    map.poll(&mut seen, Some(Duration::ZERO)).unwrap();
+    sim.settle()?;
     peer.send(b"in time");
     // A callback that takes too long; how much too long, makes no difference.
-    std::thread::sleep(40 * MILLISECOND);
-    map.poll(&mut seen, Some(Duration::ZERO)).unwrap();
-    assert!(map.is_open(id) && !map.is_open(silent), "{:?}", seen.told);
+    sim.let_time_pass(40 * MILLISECOND);
+    sim.turn()?;
+    assert!(sim.map.is_open(id) && !sim.map.is_open(silent), "{:?}", sim.app.told);
+    Ok(())
 }

@@ -2,9 +2,9 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use asyncore::testing::{Faults, Peer, Simulation, each_seed};
+use asyncore::testing::{Faults, Peer, Simulation, VirtualClock, each_seed};
 use asyncore::{Channel, ChannelId, Context, Map, Received, Result, TimerId};
 
 /// Sets timers when it connects, in milliseconds, and records in which order they come.
@@ -88,34 +88,26 @@ fn a_timer_of_less_than_a_millisecond_is_not_early() -> Result {
 }
 
 #[test]
-fn a_timer_counts_from_the_call_that_sets_it_not_from_the_turn() {
+fn a_timer_counts_from_the_call_that_sets_it_not_from_the_turn() -> Result {
     /// Takes its time before it sets a timer.
-    struct Slow;
-    impl Channel<Option<(Instant, Duration)>> for Slow {
-        fn handle_connect(&mut self, cx: &mut Context<'_, Option<(Instant, Duration)>>) -> Result {
-            std::thread::sleep(ms(20));
-            *cx.app = Some((Instant::now(), Duration::ZERO));
+    struct Slow(VirtualClock);
+    impl Channel<Vec<Duration>> for Slow {
+        fn handle_connect(&mut self, cx: &mut Context<'_, Vec<Duration>>) -> Result {
+            self.0.pass(ms(20));
             cx.map.set_timer(cx.id, ms(10));
             Ok(())
         }
-        fn handle_timer(
-            &mut self,
-            cx: &mut Context<'_, Option<(Instant, Duration)>>,
-            _timer: TimerId,
-        ) -> Result {
-            if let Some((set, waited)) = cx.app {
-                *waited = set.elapsed();
-            }
-            cx.map.close(cx.id);
+        fn handle_timer(&mut self, cx: &mut Context<'_, Vec<Duration>>, _timer: TimerId) -> Result {
+            cx.app.push(self.0.elapsed());
             Ok(())
         }
     }
-    let mut map: Map<_> = integration_tests::map();
-    let (_peer, here) = integration_tests::Peer::pair();
-    map.add(here, Slow).unwrap();
-    let mut times = None;
-    integration_tests::run_to_the_end(&mut map, &mut times);
-    assert!(times.is_some_and(|(_, waited)| waited >= ms(10)), "{times:?}");
+    let mut sim = Simulation::new(Vec::new())?;
+    let (dispatcher, _peer) = sim.pair()?;
+    sim.map.add(dispatcher, Slow(sim.clock()))?;
+    sim.advance(ms(100))?;
+    assert_eq!(sim.app, [ms(30)]);
+    Ok(())
 }
 
 #[test]
@@ -245,20 +237,21 @@ fn an_interval_comes_at_each_multiple_of_its_period() -> Result {
 }
 
 #[test]
-fn a_late_interval_comes_once_and_not_once_for_each_that_was_missed() {
-    let mut map: Map<Seen> = integration_tests::map();
-    let mut seen = Seen::default();
-    let before = Instant::now();
-    map.every(ms(40), |_, seen| seen.fired.push(0));
-    let after = Instant::now();
+fn a_late_interval_comes_once_and_not_once_for_each_that_was_missed() -> Result {
+    let mut sim = Simulation::new(Vec::new())?;
+    let clock = sim.clock();
+    sim.map.every(ms(40), move |_, times| times.push(clock.elapsed()));
     // A callback that takes too long: two times and more are missed.
-    std::thread::sleep(ms(105));
-    map.poll(&mut seen, Some(Duration::ZERO)).unwrap();
-    assert_eq!(seen.fired, [0]);
-    let in_time = before.elapsed() < ms(120);
-    std::thread::sleep(ms(125).saturating_sub(after.elapsed()));
-    map.poll(&mut seen, Some(Duration::ZERO)).unwrap();
-    assert!(!in_time || seen.fired == [0, 0], "the next is the next multiple, not a whole period from there");
+    sim.let_time_pass(ms(105));
+    sim.turn()?;
+    assert_eq!(sim.app, [ms(105)]);
+    sim.advance(ms(100))?;
+    assert_eq!(
+        sim.app,
+        [ms(105), ms(120), ms(160), ms(200)],
+        "at the multiples, not whole periods from there"
+    );
+    Ok(())
 }
 
 #[test]
