@@ -42,7 +42,8 @@
 //! - [`Map::set_timer`], [`Map::set_interval`], [`Map::after`] and [`Map::every`] set timers, a channel's or the map's.
 //! - [`Map::set_timeout`], or a field of [`Limits`], bounds what may take how long: a connect, silence, output that does
 //!   not move, a whole life.
-//! - [`Map::couple`] and [`Map::pipe`] have a channel wait while another one's output is high.
+//! - [`Map::couple`] and [`Map::pipe`] have a channel wait while another one's output is high; a [`Rate`] bounds what it
+//!   receives or sends.
 //! - [`Map::replace`] gives a channel another handler, and every byte that the first has not used.
 //! - [`Producer`] makes output while it is sent. [`Pushed`] says what became of a push.
 //! - [`Limits`] and [`Options`] bound what a channel and a map may cost. Bounds of size are on from the start, times are not.
