@@ -1,6 +1,7 @@
-//! What the examples share: how they start and stop, and a small HTTP/1.1 server channel; and the mail server that
-//! `docs/testing.md` tests.
+//! What the examples share: how they start and stop, a small HTTP/1.1 server channel, and a tunnel's end; and the mail
+//! server that `docs/testing.md` tests.
 
 pub mod http;
 pub mod mail;
 pub mod program;
+pub mod tunnel;

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use integration_tests::{DEADLINE, Peer};
 use rustix::process::{Pid, Signal, kill_process};
 
-const SERVERS: [&str; 4] = ["echo_server", "raw_echo_server", "chat_room", "tcp_proxy"];
+const SERVERS: [&str; 5] = ["echo_server", "raw_echo_server", "chat_room", "tcp_proxy", "http_proxy"];
 
 #[test]
 fn each_program_explains_itself() {

@@ -15,6 +15,7 @@ mod event_loop;
 mod examples;
 mod examples_get;
 mod examples_http;
+mod examples_http_proxy;
 mod examples_proxy;
 mod examples_room;
 mod faults;
