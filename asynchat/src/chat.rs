@@ -312,6 +312,7 @@ impl<C> AsyncChat<C> {
                             return offered.map(drop);
                         }
                     }
+                    Err(_) if input.is_empty() && !framing.splitter.has_replay() => return Ok(()),
                     Err(vain) => match self.deliver_slowly(cx, input, vain)? {
                         Step::Stop => return Ok(()),
                         Step::Piece => continue,
