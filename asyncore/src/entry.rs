@@ -65,11 +65,15 @@ impl Flags {
     pub(crate) const REPLACED: Self = Self(1 << 17);
     /// Input that was put back comes before the socket's.
     pub(crate) const UNREAD: Self = Self(1 << 18);
-
     /// Has a limit of how fast it receives.
     pub(crate) const READ_RATE: Self = Self(1 << 19);
     /// Has a limit of how fast it sends.
     pub(crate) const WRITE_RATE: Self = Self(1 << 20);
+    /// `handle_read` was called in this turn: that is the channel's share.
+    pub(crate) const HAS_READ: Self = Self(1 << 21);
+
+    /// What ends with the turn.
+    pub(crate) const OF_THIS_TURN: Self = Self(Self::TOUCHED.0 | Self::HAS_READ.0);
 
     /// With one of these, a read is not simply the socket's.
     pub(crate) const READ_WITH_CARE: Self =

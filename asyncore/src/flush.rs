@@ -32,7 +32,10 @@ impl<A: 'static> Map<A> {
             match wrote {
                 Ok(false) => {}
                 Ok(true) => self.make_unsent(id),
-                Err(fault) => self.fault(app, id, fault),
+                Err(fault) => {
+                    self.serve_connected(app, id);
+                    self.fault(app, id, fault);
+                }
             }
             self.after_write(app, id);
         }
@@ -149,6 +152,7 @@ impl<A: 'static> Map<A> {
             }
         }
         if drained && state != State::Draining {
+            self.serve_connected(app, id);
             self.call(app, id, |handler, cx| handler.handle_drained(cx));
         }
     }

@@ -55,7 +55,13 @@ impl<A: 'static> Map<A> {
                 return;
             }
             State::Connecting => self.serve_connect(app, id, event.writable),
-            State::Draining | State::Lingering => self.discard_input(id),
+            State::Draining | State::Lingering => {
+                if event.urgent {
+                    // Nobody reads past it any more, and the poller would repeat it for ever.
+                    drop(entry.dispatcher.socket.recv_urgent());
+                }
+                self.discard_input(id);
+            }
             _ if entry.flags.has(Flags::CONNECT_DUE) => self.serve_connected(app, id),
             _ => {}
         }
@@ -128,7 +134,8 @@ impl<A: 'static> Map<A> {
     }
 
     fn serve_read(&mut self, app: &mut A, id: ChannelId) {
-        let Some(entry) = self.live(id) else { return };
+        let Some(entry) = Self::entry_in(&mut self.slots, id) else { return };
+        entry.flags.set(Flags::HAS_READ);
         let bytes = entry.dispatcher.limits.as_ref().unwrap_or(&self.limits).read_budget.max(1);
         self.serving = Serving { id: Some(id), bytes, reads: true, ..Serving::default() };
         self.call(app, id, |handler, cx| handler.handle_read(cx));
@@ -171,6 +178,7 @@ impl<A: 'static> Map<A> {
         for &id in &list {
             let Some(entry) = self.live_mut(id) else { continue };
             entry.flags.clear(Flags::READY);
+            let has_read = entry.flags.has(Flags::HAS_READ);
             if entry.dispatcher.state == State::Connecting {
                 self.serve_connect(app, id, false);
             }
@@ -179,7 +187,12 @@ impl<A: 'static> Map<A> {
             if self.take_flag(id, Flags::SHUTDOWN_DUE) && !self.is_ending(id) {
                 self.call(app, id, |handler, cx| handler.handle_shutdown(cx));
             }
-            if self.take_flag(id, Flags::READ_DUE) && self.wants_read(id) {
+            if has_read {
+                // It has had its share of this turn.
+                if self.live(id).is_some_and(|entry| entry.flags.has(Flags::READ_DUE)) {
+                    self.make_ready(id);
+                }
+            } else if self.take_flag(id, Flags::READ_DUE) && self.wants_read(id) {
                 self.serve_read(app, id);
             }
             self.serve_eof(app, id);
@@ -189,8 +202,13 @@ impl<A: 'static> Map<A> {
         self.spare = list;
     }
 
+    /// Whether a channel is to close when done, or will be once it is connected.
     fn is_ending(&self, id: ChannelId) -> bool {
-        self.get(id).is_some_and(|dispatcher| matches!(dispatcher.state, State::Draining | State::Lingering))
+        self.get(id).is_some_and(|dispatcher| {
+            let when_connected = dispatcher.rare.as_ref().and_then(|rare| rare.when_connected);
+            matches!(dispatcher.state, State::Draining | State::Lingering)
+                || when_connected == Some(Ending::Close)
+        })
     }
 
     fn take_flag(&mut self, id: ChannelId, flag: Flags) -> bool {

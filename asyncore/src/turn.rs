@@ -118,7 +118,7 @@ impl<A: 'static> Map<A> {
         let mut list = std::mem::replace(&mut self.touched, std::mem::take(&mut self.spare));
         for &id in &list {
             let Some(entry) = self.live_mut(id) else { continue };
-            entry.flags.clear(Flags::TOUCHED);
+            entry.flags.clear(Flags::OF_THIS_TURN);
             let Some(wanted) = self.ask(id, Entry::wanted) else { continue };
             let Some(entry) = Self::entry_in(&mut self.slots, id) else { continue };
             if wanted.read && entry.flags.has(Flags::UNREAD) {

@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::network::Network;
 use super::wire::{EndId, Role, Script, Then, Wire};
+use crate::Address;
 
 /// The other end of a connection, which does what the test has it do.
 ///
@@ -136,6 +137,18 @@ impl Peer {
     #[must_use]
     pub fn unsent(&self) -> usize {
         self.look(|wire| wire.script.as_ref().map(|script| script.outgoing.len())).unwrap_or(0)
+    }
+
+    /// Its own address, as the map sees it; known once its connect has arrived.
+    #[must_use]
+    pub fn local_addr(&self) -> Option<Address> {
+        self.look(|wire| wire.local.clone())
+    }
+
+    /// The address of the other side.
+    #[must_use]
+    pub fn peer_addr(&self) -> Option<Address> {
+        self.look(|wire| wire.remote.clone())
     }
 
     /// Whether the connection stands, or has stood.

@@ -87,7 +87,8 @@ impl Wires {
 
     /// Somebody wants to connect to `address`.
     fn answer(&mut self, from: EndId, address: &Address) {
-        if self.silent.contains(address) || !self.ends.contains_key(&from) {
+        // Who has closed meanwhile does not connect any more.
+        if self.silent.contains(address) || self.ends.get(&from).is_none_or(|wire| wire.closed) {
             return;
         }
         let listener = self.ends.iter().find_map(|(id, wire)| {

@@ -25,6 +25,7 @@ mod faults_calls;
 mod faults_handlers;
 mod faults_peers;
 mod faults_simulated;
+mod found;
 mod hazards;
 mod limits;
 mod membership;

@@ -1,0 +1,142 @@
+//! What the model test found, each with the sequence that went wrong.
+
+use std::time::Duration;
+
+use asyncore::testing::{Faults, Simulation};
+use asyncore::{Address, Channel, CloseReason, Context, Dispatcher, Limits, Received, Result, State};
+
+/// Keeps a log of what it is told, a word each.
+struct Told;
+
+type Log = Vec<&'static str>;
+
+impl Channel<Log> for Told {
+    fn handle_connect(&mut self, cx: &mut Context<'_, Log>) -> Result {
+        cx.app.push("connect");
+        Ok(())
+    }
+
+    fn handle_drained(&mut self, cx: &mut Context<'_, Log>) -> Result {
+        cx.app.push("drained");
+        Ok(())
+    }
+
+    fn handle_shutdown(&mut self, cx: &mut Context<'_, Log>) -> Result {
+        cx.app.push("shutdown");
+        cx.map.close_when_done(cx.id);
+        Ok(())
+    }
+
+    fn handle_close(&mut self, cx: &mut Context<'_, Log>, _: CloseReason) {
+        cx.app.push("close");
+    }
+}
+
+fn at(text: &str) -> Address {
+    text.parse().expect("an address")
+}
+
+#[test]
+fn an_urgent_byte_does_not_keep_a_closing_channel_turning() -> Result {
+    let mut sim = Simulation::new(Log::new())?;
+    let (dispatcher, mut peer) = sim.pair()?;
+    let id = sim.map.add(dispatcher, Told)?;
+    sim.map.close_when_done(id);
+    peer.send_urgent(7);
+    sim.settle()?;
+    assert_eq!(sim.map.get(id).map(Dispatcher::state), Some(State::Lingering));
+    assert!(sim.map.counters().turns < 10, "{:?}", sim.map.counters());
+    Ok(())
+}
+
+#[test]
+fn a_channel_added_late_in_a_turn_hears_of_its_connection_before_its_output() -> Result {
+    /// Leaves a channel behind, and something for its peer.
+    struct Heir(Option<Dispatcher>);
+    impl Channel<Log> for Heir {
+        fn handle_connect(&mut self, cx: &mut Context<'_, Log>) -> Result {
+            cx.map.close(cx.id);
+            Ok(())
+        }
+
+        fn handle_close(&mut self, cx: &mut Context<'_, Log>, _: CloseReason) {
+            let Some(mut dispatcher) = self.0.take() else { return };
+            let mut limits = Limits::default();
+            limits.high_mark = 10;
+            dispatcher.set_limits(limits);
+            if let Ok(id) = cx.map.add(dispatcher, Told) {
+                cx.map.push(id, b"more than ten bytes");
+            }
+        }
+    }
+    let mut sim = Simulation::new(Log::new())?;
+    let (dispatcher, _peer) = sim.pair()?;
+    let (first, _other) = sim.pair()?;
+    sim.map.add(first, Heir(Some(dispatcher)))?;
+    sim.settle()?;
+    assert_eq!(sim.app, ["connect", "drained"]);
+    Ok(())
+}
+
+#[test]
+fn input_asked_for_once_more_waits_for_the_next_turn() -> Result {
+    /// Reads a turn's share, asks for more, and notes what it got in which turn.
+    struct Greedy;
+    impl Channel<Vec<(u64, usize)>> for Greedy {
+        fn handle_read(&mut self, cx: &mut Context<'_, Vec<(u64, usize)>>) -> Result {
+            cx.map.read_again(cx.id);
+            while let Received::Data(data) = cx.map.recv(cx.id, 4096)? {
+                cx.app.push((cx.map.counters().turns, data.len()));
+            }
+            if cx.app.len() > 3 {
+                cx.map.close(cx.id);
+            }
+            Ok(())
+        }
+    }
+    let mut sim = Simulation::new(Vec::new())?;
+    let (mut dispatcher, mut peer) = sim.pair()?;
+    let mut limits = Limits::default();
+    limits.read_budget = 10;
+    dispatcher.set_limits(limits);
+    sim.map.add(dispatcher, Greedy)?;
+    peer.send([b'x'; 100]);
+    sim.settle()?;
+    let turns: Vec<u64> = sim.app.iter().map(|(turn, _)| *turn).collect();
+    assert!(turns.windows(2).all(|pair| pair[0] < pair[1]), "a share a turn: {:?}", sim.app);
+    Ok(())
+}
+
+#[test]
+fn a_channel_that_closes_once_it_is_connected_is_not_told_of_a_shutdown() -> Result {
+    let mut sim = Simulation::new(Log::new())?;
+    let mut slow = Faults::none();
+    slow.delay = Duration::from_millis(50);
+    sim.set_faults(slow);
+    let server = sim.listen(at("192.0.2.9:80"))?;
+    let id = sim.map.connect(at("192.0.2.9:80"), Told)?;
+    sim.map.push(id, b"the last word\r\n");
+    sim.map.close_when_done(id);
+    sim.map.shutdown(Duration::from_secs(60));
+    let mut peer = sim.expect_accept(&server)?;
+    assert_eq!(sim.expect_line(&mut peer)?, "the last word");
+    peer.close();
+    sim.settle()?;
+    assert_eq!(sim.app, ["connect", "close"]);
+    Ok(())
+}
+
+#[test]
+fn a_peer_that_closes_before_its_question_arrives_is_not_accepted() -> Result {
+    let mut sim = Simulation::new(Log::new())?;
+    let mut slow = Faults::none();
+    slow.delay = Duration::from_millis(50);
+    sim.set_faults(slow);
+    sim.map.listen("192.0.2.1:7", |_| Told)?;
+    let mut peer = sim.connect(at("192.0.2.1:7"));
+    peer.close();
+    sim.settle()?;
+    assert!(sim.app.is_empty(), "{:?}", sim.app);
+    assert_eq!(sim.map.len(), 1);
+    Ok(())
+}

@@ -1,0 +1,829 @@
+//! Calls on the map, each with the answer that the model expects.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::rc::Rc;
+use std::time::Duration;
+
+use asynchat::{AsyncChat, Framing};
+use asyncore::{
+    Address, CloseReason, Dispatcher, Limits, Map, OnFull, PostError, Producer, Pushed, Result, State,
+};
+use bytes::Bytes;
+
+use crate::handler::{self, Raw, Talk};
+use crate::model::{Cause, Ending, Level, Model, PRODUCER_LOAD, Source, SourceState, Timer, Wants, length};
+use crate::script::{
+    Act, Bounds, Callback, DRAIN_TIME, End, Kind, LINGER_TIME, Made, Place, Plan, Want, Who,
+};
+
+/// Carried by the panics of a script, so that others are told from them.
+pub(crate) struct Planned;
+
+/// The calls of one place: between turns, in a callback, in a timer or a post.
+pub(crate) struct Here<'a> {
+    pub(crate) map: &'a mut Map<Model>,
+    pub(crate) app: &'a mut Model,
+    pub(crate) me: Option<usize>,
+    /// Of the chat whose callback it is.
+    pub(crate) framing: Option<&'a mut Framing>,
+    /// Which callback.
+    pub(crate) on: Option<Callback>,
+}
+
+impl<'a> Here<'a> {
+    /// No callback of a channel.
+    pub(crate) fn outside(map: &'a mut Map<Model>, app: &'a mut Model) -> Self {
+        Self { map, app, me: None, framing: None, on: None }
+    }
+
+    pub(crate) fn all(&mut self, acts: &[Act], end: End) -> Result {
+        for act in acts {
+            self.act(act);
+        }
+        match end {
+            End::Well => Ok(()),
+            End::Fail => Err("planned".into()),
+            End::Panic => resume_unwind(Box::new(Planned)),
+        }
+    }
+
+    fn who(&self, who: Who) -> Option<usize> {
+        let count = self.app.channels.len();
+        match who {
+            _ if count == 0 => None,
+            Who::Me => self.me,
+            Who::Nth(at) => Some(usize::from(at) % count),
+            Who::Late(back) => Some(count - 1 - usize::from(back) % count),
+        }
+    }
+
+    pub(crate) fn act(&mut self, act: &Act) {
+        self.app.seen.did(act);
+        self.app.note(|| format!("    {act:?}"));
+        self.app.learn_closed(self.map, Cause::Unknown);
+        match act {
+            Act::Push(who, count) => self.on(*who, |here, to| here.push(to, usize::from(*count))),
+            Act::Broadcast(whom, count) => self.broadcast(whom, usize::from(*count)),
+            Act::Send(who, count) => self.on(*who, |here, to| here.send(to, usize::from(*count))),
+            Act::Producer(who, plan) => self.on(*who, |here, to| here.push_producer(to, plan)),
+            Act::DiscardOutput(who) => self.on(*who, Self::discard_output),
+            Act::Close(who) => self.on(*who, |here, to| {
+                here.map.close(here.app.channels[to].id);
+                here.app.closed(to, Cause::Local);
+            }),
+            Act::CloseWith(who) => self.on(*who, |here, to| {
+                here.map.close_with(here.app.channels[to].id, CloseReason::TooLong);
+                here.app.closed(to, Cause::Exactly(CloseReason::TooLong));
+            }),
+            Act::CloseAll => {
+                self.map.close_all();
+                for to in 0..self.app.channels.len() {
+                    self.app.closed(to, Cause::Local);
+                }
+            }
+            Act::CloseWhenDone(who) => self.on(*who, Self::close_when_done),
+            Act::ShutdownWrite(who) => self.on(*who, Self::shutdown_write),
+            Act::Pause(who) => self.on(*who, |here, to| {
+                here.map.pause_reading(here.app.channels[to].id);
+                here.app.channels[to].paused = here.app.is_open(to);
+            }),
+            Act::Resume(who) => self.on(*who, |here, to| {
+                here.map.resume_reading(here.app.channels[to].id);
+                here.app.channels[to].paused = false;
+            }),
+            Act::ReadAgain(who) => self.on(*who, |here, to| here.map.read_again(here.app.channels[to].id)),
+            Act::Recv(who, count) => self.on(*who, |here, to| here.recv(to, usize::from(*count))),
+            Act::Touch(who) => self.on(*who, |here, to| here.map.touch(here.app.channels[to].id)),
+            Act::Want(who, want, yes) => self.on(*who, |here, to| here.want(to, *want, *yes)),
+            Act::PauseWhenHigh(who, pauses) => self.on(*who, |here, to| {
+                here.map.pause_when_high(here.app.channels[to].id, *pauses);
+                here.couples(to, to, *pauses);
+            }),
+            Act::Couple(from, to) => self.on(*from, |here, from| {
+                here.on(*to, |here, to| {
+                    here.map.couple(here.app.channels[from].id, here.app.channels[to].id);
+                    here.couples(from, to, true);
+                });
+            }),
+            Act::Uncouple(from, to) => self.on(*from, |here, from| {
+                here.on(*to, |here, to| {
+                    here.map.uncouple(here.app.channels[from].id, here.app.channels[to].id);
+                    here.couples(from, to, false);
+                });
+            }),
+            Act::Pipe(one, other) => self.on(*one, |here, one| {
+                here.on(*other, |here, other| {
+                    here.map.pipe(here.app.channels[one].id, here.app.channels[other].id);
+                    here.couples(one, other, true);
+                    here.couples(other, one, true);
+                });
+            }),
+            Act::SetLimits(who, bounds) => self.on(*who, |here, to| {
+                here.map.set_limits(here.app.channels[to].id, limits(bounds));
+                if here.app.is_open(to) {
+                    let load = here.app.load(here.map, to, here.app.channels[to].id);
+                    let chan = &mut here.app.channels[to];
+                    if load > bounds.high && chan.high == Level::No {
+                        // The next write finds it so.
+                        chan.high = Level::Unsure;
+                    }
+                    chan.bounds = *bounds;
+                    chan.bounds_changed = true;
+                }
+            }),
+            Act::Remove(who) => self.on(*who, Self::remove),
+            Act::Insert => self.insert(),
+            Act::AddSpare(plan) => {
+                if let Some((dispatcher, peer)) = self.app.spare.pop_front() {
+                    add(self.map, self.app, dispatcher, plan, Some(peer));
+                }
+            }
+            Act::Connect(place, plan) => self.connect(*place, plan),
+            Act::With(who, right, acts, end) => self.on(*who, |here, to| here.with(to, *right, acts, *end)),
+            Act::SetTimer(who, after) => self.on(*who, |here, to| here.set_timer(to, *after, None)),
+            Act::SetInterval(who, every, lives) => {
+                self.on(*who, |here, to| here.set_timer(to, *every, Some(*lives)));
+            }
+            Act::After(after, acts, end) => self.after(*after, acts, *end),
+            Act::Every(period, lives, acts, end) => self.every(*period, *lives, acts, *end),
+            Act::CancelTimer(at) => self.cancel_timer(*at),
+            Act::ResetTimer(at, after) => self.reset_timer(*at, *after),
+            Act::Post(acts, end) => self.post(acts.clone(), *end),
+            Act::RemotePush(who, count) => {
+                self.on(*who, |here, to| here.remote_push(to, usize::from(*count)));
+            }
+            Act::Terminator(ends) => {
+                // Elsewhere a part of the next message may have been looked at.
+                if let (Some(me), Some(framing), Some(Callback::Found)) =
+                    (self.me, &mut self.framing, self.on)
+                {
+                    framing.set_terminator(handler::terminator(*ends));
+                    self.app.channels[me].ends = *ends;
+                }
+            }
+            Act::DiscardBuffers => {
+                if let (Some(me), Some(framing)) = (self.me, &mut self.framing)
+                    && let Some(dispatcher) = self.map.get(self.app.channels[me].id)
+                {
+                    let received = length(dispatcher.bytes_in());
+                    framing.discard_incoming();
+                    let chan = &mut self.app.channels[me];
+                    chan.read = received;
+                    chan.skipping = false;
+                    chan.gathered.clear();
+                    self.discard_output(me);
+                }
+            }
+            Act::Shutdown(after) => self.shutdown(Duration::from_millis(u64::from(*after))),
+            Act::RemoteShutdown(after) => {
+                let remote = self.map.remote();
+                remote.shutdown(Duration::from_millis(u64::from(*after)));
+                self.app.was_shut_down = true;
+                self.app.asked_from_afar = Some(Duration::from_millis(u64::from(*after)));
+            }
+            Act::Stop => self.map.stop(),
+            Act::Poll => {
+                let inside = self.app.in_loop || !self.app.lent.is_empty();
+                if inside {
+                    let refused = self.map.poll(self.app, Some(Duration::ZERO)).is_err();
+                    self.app.check(refused, || "poll runs inside a callback".to_owned());
+                }
+            }
+        }
+        self.app.learn_closed(self.map, Cause::Unknown);
+    }
+
+    fn on(&mut self, who: Who, act: impl FnOnce(&mut Self, usize)) {
+        if let Some(to) = self.who(who) {
+            act(self, to);
+        }
+    }
+
+    /// What a push of so much is to answer; `None` when the map's cap decides.
+    fn expected(&mut self, to: usize, load: usize) -> Option<Pushed> {
+        let id = self.app.channels[to].id;
+        if !self.app.is_open(to) {
+            return Some(Pushed::Gone);
+        }
+        if self.app.channels[to].ending != Ending::No || self.app.channels[to].address.is_some() {
+            return Some(Pushed::Closing);
+        }
+        if self.app.load(self.map, to, id) + load > self.app.channels[to].bounds.output {
+            return Some(Pushed::Full);
+        }
+        (self.map.queued() + load <= self.app.most_output).then_some(Pushed::Queued)
+    }
+
+    /// Compares an answer with what is expected, and follows what it means.
+    fn answered(&mut self, to: usize, expected: Option<Pushed>, answer: Pushed) {
+        self.app.seen.saw(match answer {
+            Pushed::Queued => "pushed: Queued",
+            Pushed::Full => "pushed: Full",
+            Pushed::Closing => "pushed: Closing",
+            _ => "pushed: Gone",
+        });
+        match expected {
+            Some(expected) => {
+                self.app.check(answer == expected, || {
+                    format!("a push to channel {to} answers {answer:?}, not {expected:?}")
+                });
+                if answer == Pushed::Full && !self.app.channels[to].bounds.refuses {
+                    self.app.closed(to, Cause::Exactly(CloseReason::OutputFull));
+                }
+            }
+            None => {
+                self.app.seen.saw("shed");
+                self.app.check(matches!(answer, Pushed::Queued | Pushed::Full), || {
+                    format!("a push to channel {to} over the map's cap answers {answer:?}")
+                });
+                self.app.learn_closed(self.map, Cause::Exactly(CloseReason::OutputFull));
+            }
+        }
+    }
+
+    pub(crate) fn push(&mut self, to: usize, count: usize) {
+        let data = self.app.bytes(count);
+        let expected = self.expected(to, count);
+        let id = self.app.channels[to].id;
+        // Owned and borrowed bytes, small and large ones: they go different ways.
+        let answer = if count.is_multiple_of(2) {
+            self.map.push(id, &data)
+        } else {
+            self.map.push(id, Bytes::from(data.clone()))
+        };
+        self.answered(to, expected, answer);
+        if answer.is_queued() {
+            self.queued(to, &data);
+        }
+    }
+
+    /// Bytes were queued.
+    fn queued(&mut self, to: usize, data: &[u8]) {
+        let id = self.app.channels[to].id;
+        self.app.channels[to].out.push(data);
+        let load = self.app.load(self.map, to, id);
+        let chan = &mut self.app.channels[to];
+        if chan.out.sources() > 0 {
+            chan.high = Level::Unsure;
+        } else if load > chan.bounds.high {
+            chan.high = Level::Yes;
+        }
+    }
+
+    fn broadcast(&mut self, whom: &[Who], count: usize) {
+        let whom: Vec<usize> = whom.iter().filter_map(|who| self.who(*who)).collect();
+        let data = self.app.bytes(count);
+        let mut before = Vec::new();
+        for to in &whom {
+            let id = self.app.channels[*to].id;
+            let expected = self.expected(*to, count);
+            let times = whom.iter().filter(|other| *other == to).count();
+            before.push((self.map.get(id).map(Dispatcher::queued), expected, times));
+        }
+        let shed_before = self.map.queued() + count * whom.len() > self.app.most_output;
+        let ids: Vec<_> = whom.iter().map(|to| self.app.channels[*to].id).collect();
+        let took = self.map.broadcast(&ids, data.clone());
+        let mut counted = 0;
+        let mut unsure = false;
+        let mut done = Vec::new();
+        for (to, (queued, expected, times)) in whom.iter().copied().zip(before) {
+            if done.contains(&to) {
+                continue;
+            }
+            done.push(to);
+            let Some(queued) = queued else { continue };
+            let Some(dispatcher) = self.map.get(self.app.channels[to].id) else {
+                let full = self.app.channels[to].bounds.refuses;
+                self.app.check(!full || shed_before, || format!("channel {to} is closed by a broadcast"));
+                self.app.closed(to, Cause::Exactly(CloseReason::OutputFull));
+                unsure = true;
+                continue;
+            };
+            let copies = (dispatcher.queued() - queued).checked_div(count).unwrap_or(0);
+            counted += copies;
+            let fits = match expected {
+                Some(Pushed::Queued) => (1..=times).contains(&copies),
+                Some(_) => copies == 0,
+                None => true,
+            };
+            self.app
+                .check(fits || shed_before, || format!("a broadcast reaches channel {to} {copies} times"));
+            for _ in 0..copies {
+                self.queued(to, &data);
+            }
+        }
+        self.app.check(took == counted || (unsure && took >= counted), || {
+            format!("a broadcast says that {took} took it, and {counted} did")
+        });
+    }
+
+    fn send(&mut self, to: usize, count: usize) {
+        let data = self.app.bytes(count);
+        let (id, chan) = (self.app.channels[to].id, &mut self.app.channels[to]);
+        let sent = self.map.get(id).map_or(0, |dispatcher| length(dispatcher.bytes_out()));
+        let overtakes = chan.out.queued(sent) > 0 || chan.out.sources() > 0;
+        let may = chan.ending == Ending::No && !overtakes;
+        match self.map.send(id, &data) {
+            Ok(taken) => {
+                self.app.check(taken == 0 || may, || format!("channel {to} sends past its queue"));
+                self.app.channels[to].out.push(&data[..taken]);
+                if taken > 0 {
+                    self.app.seen.saw("sent");
+                }
+            }
+            Err(error) => self.app.wrong(format!("send to channel {to} fails: {error}")),
+        }
+    }
+
+    fn push_producer(&mut self, to: usize, plan: &[Made]) {
+        let fresh = u32::try_from(self.app.channels.len()).unwrap_or(0) * 7;
+        let source =
+            Source { plan: VecDeque::from(plan.to_vec()), made: Vec::new(), state: SourceState::Goes, fresh };
+        let source = Rc::new(RefCell::new(source));
+        let expected = self.expected(to, PRODUCER_LOAD);
+        let answer = self.map.push_with_producer(self.app.channels[to].id, Making(Rc::clone(&source)));
+        self.answered(to, expected, answer);
+        if answer.is_queued() {
+            let chan = &mut self.app.channels[to];
+            chan.out.push_source(source);
+            chan.high = Level::Unsure;
+        }
+    }
+
+    fn discard_output(&mut self, to: usize) {
+        let id = self.app.channels[to].id;
+        let sent = self.map.get(id).map_or(0, |dispatcher| length(dispatcher.bytes_out()));
+        let expected = if self.app.is_open(to) { self.app.channels[to].out.queued(sent) } else { 0 };
+        let dropped = self.map.discard_output(id);
+        self.app.check(dropped == expected, || format!("channel {to} drops {dropped} bytes of {expected}"));
+        if self.app.is_open(to) {
+            self.app.channels[to].out.drop_unsent(sent);
+        }
+    }
+
+    fn close_when_done(&mut self, to: usize) {
+        let id = self.app.channels[to].id;
+        self.map.close_when_done(id);
+        if !self.app.is_open(to) {
+            return;
+        }
+        if self.map.is_open(id) {
+            self.app.channels[to].ending = Ending::WhenDone;
+        } else {
+            // There was nothing to be done: it listens, or is not connected, or could not end its side.
+            self.app.closed(
+                to,
+                if self.app.channels[to].connect_due || self.app.channels[to].address.is_some() {
+                    Cause::Local
+                } else {
+                    Cause::Unknown
+                },
+            );
+            self.app.channels[to].ending = Ending::WhenDone;
+        }
+    }
+
+    fn shutdown_write(&mut self, to: usize) {
+        let id = self.app.channels[to].id;
+        let state = self.map.get(id).map(Dispatcher::state);
+        self.map.shutdown_write(id);
+        let chan = &mut self.app.channels[to];
+        chan.ending = chan.ending.max(match state {
+            Some(State::Open | State::Connecting) => Ending::Writing,
+            Some(State::PeerClosed) => Ending::WhenDone,
+            _ => Ending::No,
+        });
+    }
+
+    fn recv(&mut self, to: usize, most: usize) {
+        if !matches!(self.app.channels[to].plan.kind, Kind::Raw { .. }) {
+            return;
+        }
+        let served = self.app.running == Some((to, Callback::Read)) && self.app.lent.is_empty();
+        match self.map.recv(self.app.channels[to].id, most) {
+            Ok(asyncore::Received::Data(data)) => self.app.received(to, &data, served),
+            Ok(_) => {}
+            Err(error) => self.app.wrong(format!("recv of channel {to} fails: {error}")),
+        }
+    }
+
+    fn want(&mut self, to: usize, want: Want, yes: bool) {
+        let wants = Rc::clone(&self.app.channels[to].wants);
+        if !matches!(self.app.channels[to].plan.kind, Kind::Raw { .. }) {
+            return;
+        }
+        match want {
+            Want::Read => wants.read.set(yes),
+            Want::Write => wants.write.set(yes),
+            Want::Panic => wants.panic.set(true),
+        }
+        self.map.touch(self.app.channels[to].id);
+    }
+
+    fn couples(&mut self, from: usize, to: usize, couples: bool) {
+        let open = self.app.is_open(from) && self.app.is_open(to);
+        let couplings = &mut self.app.channels[from].couplings;
+        couplings.retain(|other| *other != to);
+        if couples && open {
+            couplings.push(to);
+        }
+    }
+
+    fn remove(&mut self, to: usize) {
+        let expected = self.app.is_open(to) && !self.app.is_out(to);
+        let removed = self.map.remove(self.app.channels[to].id);
+        self.app
+            .check(removed.is_some() == expected, || format!("removing channel {to}: {}", removed.is_some()));
+        if let Some((dispatcher, handler)) = removed {
+            self.app.seen.saw("removed");
+            self.app.channels[to].life = crate::model::Life::Removed;
+            self.app.leave_map(to);
+            self.app.detached.push_back((to, dispatcher, handler));
+        }
+    }
+
+    fn insert(&mut self) {
+        let Some((me, dispatcher, handler)) = self.app.detached.pop_front() else { return };
+        match self.map.insert(dispatcher, handler) {
+            Ok(id) => self.app.added(self.map, me, id),
+            Err(error) => self.app.wrong(format!("channel {me} cannot be put back: {error}")),
+        }
+    }
+
+    fn connect(&mut self, place: Place, plan: &Plan) {
+        let wants = Rc::new(Wants::default());
+        let me = self.app.channels.len();
+        let connected = match plan.kind {
+            Kind::Chat { .. } => self.map.connect(address(place), handler::talk(me, plan)),
+            _ => self.map.connect(address(place), Raw::new(me, plan, Rc::clone(&wants))),
+        };
+        // Without descriptors there is none.
+        let Ok(id) = connected else {
+            self.app.seen.saw("no descriptor to connect");
+            return;
+        };
+        let me = self.app.channel(id, plan.clone(), wants, None);
+        if let Some(bounds) = plan.bounds {
+            self.map.set_limits(id, limits(&bounds));
+        }
+        self.app.channels[me].place = Some(place);
+        self.app.added(self.map, me, id);
+    }
+
+    fn with(&mut self, to: usize, right: bool, acts: &[Act], end: End) {
+        let id = self.app.channels[to].id;
+        let is_chat = matches!(self.app.channels[to].plan.kind, Kind::Chat { .. });
+        let is_door = self.app.channels[to].address.is_some();
+        let expected = right && !is_door && self.app.is_open(to) && !self.app.is_out(to);
+        let entered = catch_unwind(AssertUnwindSafe(|| {
+            let inside = |map: &mut Map<Model>, app: &mut Model, framing: Option<&mut Framing>| {
+                app.lent.push(to);
+                let outcome = catch_unwind(AssertUnwindSafe(|| {
+                    Here { map, app, me: Some(to), framing, on: None }.all(acts, end)
+                }));
+                app.lent.pop();
+                match outcome {
+                    Ok(done) => drop(done),
+                    Err(panic) => {
+                        app.closed(to, Cause::Exactly(CloseReason::HandlerPanic));
+                        resume_unwind(panic);
+                    }
+                }
+            };
+            if is_chat == right {
+                self.map.with(self.app, id, |chat: &mut AsyncChat<Talk>, cx| {
+                    inside(cx.map, cx.app, Some(chat.framing_mut()));
+                })
+            } else {
+                self.map.with(self.app, id, |_: &mut Raw, cx| inside(cx.map, cx.app, None))
+            }
+        }));
+        match entered {
+            Ok(entered) => {
+                self.app.seen.saw(if entered.is_some() { "with: entered" } else { "with: None" });
+                self.app.check(entered.is_some() == expected, || {
+                    format!("with channel {to} answers {entered:?}")
+                });
+            }
+            Err(panic) => {
+                self.app.seen.saw("with: panicked");
+                let open = self.map.is_open(id);
+                self.app.check(!open, || format!("channel {to} is open after a panic in `with`"));
+                // On to the caller's, if there is one.
+                if self.me.is_some() || self.app.in_loop {
+                    resume_unwind(panic);
+                }
+            }
+        }
+    }
+
+    fn set_timer(&mut self, to: usize, after: u16, lives: Option<u8>) {
+        let (id, after) = (self.app.channels[to].id, Duration::from_millis(u64::from(after)));
+        let set = match lives {
+            Some(_) => self.map.set_interval(id, after),
+            None => self.map.set_timer(id, after),
+        };
+        let open = self.app.is_open(to);
+        self.app.check(set.is_some() == open, || format!("a timer of channel {to}: {set:?}"));
+        if let Some(id) = set {
+            let due = self.app.now() + after;
+            self.app.new_timer(Timer {
+                id,
+                channel: Some(to),
+                due,
+                period: lives.map(|_| after),
+                waits: true,
+                lives: lives.unwrap_or(1),
+                came: u64::MAX,
+            });
+        }
+    }
+
+    fn after(&mut self, after: u16, acts: &[Act], end: End) {
+        let delay = Duration::from_millis(u64::from(after));
+        let (at, acts) = (self.app.timers.len(), acts.to_vec());
+        let id = self.map.after(delay, move |map, app| {
+            app.timer_comes(map, at);
+            drop(Here::outside(map, app).all(&acts, end));
+        });
+        let due = self.app.now() + delay;
+        self.app.new_timer(Timer {
+            id,
+            channel: None,
+            due,
+            period: None,
+            waits: true,
+            lives: 1,
+            came: u64::MAX,
+        });
+    }
+
+    fn every(&mut self, period: u16, lives: u8, acts: &[Act], end: End) {
+        let period = Duration::from_millis(u64::from(period));
+        let at = self.app.timers.len();
+        let mut acts = Some(acts.to_vec());
+        let id = self.map.every(period, move |map, app| {
+            app.timer_comes(map, at);
+            app.wear_out(map, at);
+            let Some(acts) = acts.take() else { return };
+            let done = catch_unwind(AssertUnwindSafe(|| Here::outside(map, app).all(&acts, end)));
+            if let Err(panic) = done {
+                app.timers[at].waits = false;
+                resume_unwind(panic);
+            }
+        });
+        let due = self.app.now() + period;
+        self.app.new_timer(Timer {
+            id,
+            channel: None,
+            due,
+            period: Some(period),
+            waits: true,
+            lives,
+            came: u64::MAX,
+        });
+    }
+
+    fn cancel_timer(&mut self, at: u8) {
+        let Some(at) = usize::from(at).checked_rem(self.app.timers.len()) else { return };
+        let waited = self.app.timers[at].waits;
+        let cancelled = self.map.cancel_timer(self.app.timers[at].id);
+        self.app.check(cancelled == waited, || format!("cancelling timer {at}: {cancelled}"));
+        self.app.timers[at].waits = false;
+    }
+
+    fn reset_timer(&mut self, at: u8, after: u16) {
+        let Some(at) = usize::from(at).checked_rem(self.app.timers.len()) else { return };
+        let after = Duration::from_millis(u64::from(after));
+        let waited = self.app.timers[at].waits;
+        let reset = self.map.reset_timer(self.app.timers[at].id, after);
+        self.app.check(reset == waited, || format!("resetting timer {at}: {reset}"));
+        if waited {
+            self.app.timers[at].due = self.app.now() + after;
+        }
+    }
+
+    fn post(&mut self, acts: Vec<Act>, end: End) {
+        let remote = self.map.remote();
+        let number = self.app.posts.made;
+        let posted = remote.post(move |map, app| {
+            app.post_runs(number);
+            drop(Here::outside(map, app).all(&acts, end));
+        });
+        self.app.posted(posted);
+    }
+
+    /// Between two posts, so that what becomes of it can be seen.
+    fn remote_push(&mut self, to: usize, count: usize) {
+        if self.app.posts.waiting() + 3 > self.app.posts.most as u64 || count * 4 > self.app.most_output {
+            return;
+        }
+        let remote = self.map.remote();
+        let (id, data) = (self.app.channels[to].id, self.app.bytes(count));
+        let (number, size) = (self.app.posts.made, count);
+        let posted = remote.post(move |map, app| {
+            app.post_runs(number);
+            app.learn_closed(map, Cause::Unknown);
+            let mut here = Here::outside(map, app);
+            let is_same = here.app.channels[to].id == id;
+            let expected = if is_same { here.expected(to, size) } else { Some(Pushed::Gone) };
+            let queued = here.map.get(id).map(Dispatcher::queued);
+            here.app.watched = Some((to, expected, queued));
+        });
+        if !self.app.posted(posted) {
+            return;
+        }
+        let pushed = remote.push(id, data.clone());
+        self.app.check(pushed.is_ok(), || format!("a push from afar is refused: {pushed:?}"));
+        self.app.posts.pushes += 1;
+        let number = self.app.posts.made;
+        let posted = remote.post(move |map, app| {
+            app.post_runs(number);
+            app.posts.pushes -= 1;
+            let Some((to, expected, queued)) = app.watched.take() else { return };
+            let mut here = Here::outside(map, app);
+            let now = here.map.get(id).map(Dispatcher::queued);
+            let answer = match (queued, now) {
+                (None, _) => Pushed::Gone,
+                (Some(queued), Some(now)) if now == queued + data.len() => Pushed::Queued,
+                (Some(_), Some(_)) => {
+                    expected.filter(|pushed| *pushed != Pushed::Queued).unwrap_or(Pushed::Full)
+                }
+                (Some(_), None) => Pushed::Full,
+            };
+            here.answered(to, expected, answer);
+            if answer.is_queued() {
+                here.queued(to, &data);
+            }
+        });
+        self.app.posted(posted);
+    }
+
+    fn shutdown(&mut self, deadline: Duration) {
+        self.map.shutdown(deadline);
+        self.app.was_shut_down = true;
+        let due = self.app.now() + deadline;
+        self.app.shut_down(due);
+    }
+}
+
+/// Adds a connected socket with its handler.
+pub(crate) fn add(
+    map: &mut Map<Model>,
+    app: &mut Model,
+    mut dispatcher: Dispatcher,
+    plan: &Plan,
+    peer: Option<usize>,
+) {
+    let wants = Rc::new(Wants::default());
+    let me = app.channels.len();
+    if let Some(bounds) = plan.bounds {
+        dispatcher.set_limits(limits(&bounds));
+    }
+    let added = match plan.kind {
+        Kind::Chat { .. } => map.add(dispatcher, handler::talk(me, plan)),
+        _ => map.add(dispatcher, Raw::new(me, plan, Rc::clone(&wants))),
+    };
+    match added {
+        Ok(id) => {
+            let me = app.channel(id, plan.clone(), wants, peer);
+            app.added(map, me, id);
+        }
+        Err(error) => app.wrong(format!("a channel cannot be added: {error}")),
+    }
+}
+
+/// What a channel does in a callback: the first reaction to it that is left.
+pub(crate) fn react(
+    map: &mut Map<Model>,
+    app: &mut Model,
+    framing: Option<&mut Framing>,
+    me: usize,
+    on: Callback,
+) -> Result {
+    let reactions = &mut app.channels[me].plan.reactions;
+    let Some(at) = reactions.iter().position(|reaction| reaction.on == on) else { return Ok(()) };
+    let reaction = reactions.remove(at);
+    let end = match (on, reaction.end) {
+        // A piece that fails is lost to its message, which the model does not follow.
+        (Callback::Collect, End::Fail) => End::Well,
+        (_, end) => end,
+    };
+    Here { map, app, me: Some(me), framing, on: Some(on) }.all(&reaction.acts, end)
+}
+
+pub(crate) fn limits(bounds: &Bounds) -> Limits {
+    let mut limits = Limits::default();
+    limits.output = bounds.output;
+    limits.on_full = if bounds.refuses { OnFull::Refuse } else { OnFull::Close };
+    limits.high_mark = bounds.high;
+    limits.low_mark = bounds.low;
+    limits.ac_out_buffer_size = bounds.out_size;
+    limits.read_budget = bounds.read_budget;
+    limits.linger_time = LINGER_TIME;
+    limits.linger_bytes = bounds.linger_bytes;
+    limits.drain_time = DRAIN_TIME;
+    limits
+}
+
+pub(crate) fn address(place: Place) -> Address {
+    let port = match place {
+        Place::Answering => 1,
+        Place::Refusing => 2,
+        Place::Silent => 3,
+    };
+    Address::from(std::net::SocketAddr::from(([192, 0, 2, 9], port)))
+}
+
+/// A producer that follows its script, and shows what it made.
+struct Making(Rc<RefCell<Source>>);
+
+impl Producer for Making {
+    fn more(&mut self, most: usize) -> Result<Option<Bytes>> {
+        let mut source = self.0.borrow_mut();
+        let made = source.plan.pop_front();
+        source.state = match made {
+            None => SourceState::Over,
+            Some(Made::Nothing) => SourceState::Waits,
+            Some(Made::Piece(_)) => SourceState::Goes,
+            Some(Made::Fail) => SourceState::Failed,
+            Some(Made::Panic) => SourceState::Panicked,
+        };
+        match made {
+            None => Ok(None),
+            Some(Made::Nothing) => Ok(Some(Bytes::new())),
+            Some(Made::Fail) => Err("planned".into()),
+            Some(Made::Panic) => {
+                drop(source);
+                resume_unwind(Box::new(Planned));
+            }
+            Some(Made::Piece(count)) => {
+                // About as much as is asked for: sometimes more.
+                let count = usize::from(count).min(most + 100);
+                let piece: Vec<u8> = (0..count)
+                    .map(|_| {
+                        source.fresh = source.fresh.wrapping_add(1);
+                        b'A' + u8::try_from(source.fresh % 23).unwrap_or(0)
+                    })
+                    .collect();
+                source.made.extend(&piece);
+                Ok(Some(Bytes::from(piece)))
+            }
+        }
+    }
+}
+
+impl Model {
+    pub(crate) fn new_timer(&mut self, timer: Timer) {
+        let known = self.timers.iter().any(|other| other.id == timer.id);
+        self.check(!known, || format!("the timer {:?} is used again", timer.id));
+        self.timers.push(timer);
+    }
+
+    /// An interval has come once more; its last time it is cancelled.
+    pub(crate) fn wear_out(&mut self, map: &mut Map<Self>, at: usize) {
+        let timer = &mut self.timers[at];
+        timer.lives = timer.lives.saturating_sub(1);
+        if timer.lives == 0 && timer.waits {
+            timer.waits = false;
+            let cancelled = map.cancel_timer(timer.id);
+            self.check(cancelled, || format!("timer {at} cannot be cancelled while it is served"));
+        }
+    }
+
+    fn post_runs(&mut self, number: u64) {
+        let run = self.posts.run;
+        self.note(|| format!("  post {number}"));
+        self.check(number == run, || format!("post {number} runs, after {run} others"));
+        self.check(self.in_loop, || format!("post {number} runs outside the loop"));
+        self.posts.run += 1;
+    }
+
+    fn posted(&mut self, posted: Result<(), PostError>) -> bool {
+        if posted.is_ok() {
+            self.posts.made += 1;
+            return true;
+        }
+        self.seen.saw("post: Full");
+        let waiting = self.posts.waiting();
+        let full = posted == Err(PostError::Full) && waiting >= self.posts.most as u64;
+        self.check(full, || format!("a post is refused with {waiting} waiting: {posted:?}"));
+        false
+    }
+
+    /// Everything is to end by `due`.
+    pub(crate) fn shut_down(&mut self, due: Duration) {
+        let now = self.now();
+        let earlier = self.shutdown.filter(|earlier| *earlier > now);
+        if self.shutdown.is_none() {
+            for me in 0..self.channels.len() {
+                if self.channels[me].address.is_some() {
+                    self.closed(me, Cause::Exactly(CloseReason::ShutDown));
+                }
+            }
+        }
+        self.shutdown = Some(earlier.map_or(due, |earlier| earlier.min(due)));
+    }
+}
