@@ -168,7 +168,7 @@ pub trait Channel<A: 'static = ()>: Any {
     /// [`CloseReason::TimedOut`].
     ///
     /// An override may push a last word and [`close_when_done`](crate::Map::close_when_done); the reason is the same
-    /// then. Or it goes on: the clock that ran out starts again from now. Only a connect is over in any case.
+    /// then, unless the connection is lost before. Or it goes on: the clock that ran out starts again from now. Only a connect is over in any case.
     ///
     /// # Errors
     ///

@@ -139,9 +139,11 @@ impl<A: 'static> Map<A> {
         let Some(entry) = self.live_mut(id) else { return };
         entry.dispatcher.state = State::Closed;
         entry.flags.clear(Flags::FLOWING);
-        // A channel that was closing when done keeps that reason when its end comes early and in good order.
+        // A channel that was closing when done keeps that reason when its end comes early and in good order; one that was
+        // closing over a timeout, also when its last word was not taken.
         let reason = match entry.dispatcher.reason {
             Some(settled) if reason == CloseReason::Local => settled,
+            Some(settled @ CloseReason::TimedOut(_)) if reason == DRAINED_IN_VAIN => settled,
             _ => reason,
         };
         entry.dispatcher.reason = Some(reason);
@@ -265,7 +267,10 @@ impl<A: 'static> Map<A> {
         if moved || self.is_throttled(id) {
             self.set_drain_deadline(id);
         } else {
-            self.close_as(id, CloseReason::TimedOut(Timeout::Drain));
+            self.close_as(id, DRAINED_IN_VAIN);
         }
     }
 }
+
+/// Why a channel ends that could not send its last bytes.
+const DRAINED_IN_VAIN: CloseReason = CloseReason::TimedOut(Timeout::Drain);

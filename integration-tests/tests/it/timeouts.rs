@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use asynchat::{AsyncChat, Chat, Conversation};
 use asyncore::testing::{Faults, Peer, Simulation};
-use asyncore::{Channel, ChannelId, CloseReason, Context, Limits, Options, Rate, Received, Result, Timeout};
+use asyncore::{
+    Channel, ChannelId, CloseReason, Context, DRAIN_TIME, Limits, Options, Rate, Received, Result, Timeout,
+};
 
 /// What a [`Timed`] does when a clock of it runs out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -331,6 +333,19 @@ fn a_channel_may_say_goodbye_and_the_reason_stays() -> Result {
         assert_eq!(sim.app.closed, [reason], "{then:?}");
         assert_eq!(sim.app.told, [Timeout::Idle]);
     }
+    Ok(())
+}
+
+#[test]
+fn a_goodbye_that_nobody_reads_leaves_the_reason() -> Result {
+    let (mut sim, id, mut peer) = with(Timeout::Write, seconds(10))?;
+    sim.app.then = Then::SayGoodbye;
+    peer.stop_reading();
+    sim.map.push(id, vec![0; 900 << 10]);
+    sim.advance(seconds(10))?;
+    assert_eq!((sim.app.told.as_slice(), sim.app.closed.len()), (&[Timeout::Write][..], 0));
+    sim.advance(DRAIN_TIME)?;
+    assert_eq!(sim.app.closed, [CloseReason::TimedOut(Timeout::Write)]);
     Ok(())
 }
 
