@@ -2,7 +2,8 @@
 
 use asyncore::{ChannelId, CloseReason, Dispatcher, Map, Timeout, TimerId};
 
-use crate::model::{Budget, Cause, Ending, Level, Life, Model, SourceState, input, length};
+use crate::model::{Budget, Cause, Ending, Level, Life, Model, input, length};
+use crate::queue::SourceState;
 use crate::script::{Callback, DRAIN_TIME, Kind, Place};
 
 impl Model {
