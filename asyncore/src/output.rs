@@ -1,5 +1,7 @@
 //! The output side of the map: push and its limits.
 
+use std::borrow::Borrow;
+
 use bytes::Bytes;
 
 use crate::entry::{Entry, Flags};
@@ -52,12 +54,31 @@ impl<A: 'static> Map<A> {
 
     /// Queues the same bytes for many channels: how many took them.
     ///
-    /// Small data is copied into each queue, large data is shared.
-    pub fn broadcast(&mut self, ids: &[ChannelId], data: impl Into<Bytes>) -> usize {
+    /// Small data is copied into each queue, large data is shared. The ids are a list's, a set's, or a table's keys.
+    ///
+    /// ```
+    /// use std::collections::HashMap;
+    /// use std::os::unix::net::UnixStream;
+    ///
+    /// use asyncore::{Channel, Map};
+    ///
+    /// struct Quiet;
+    /// impl Channel for Quiet {}
+    ///
+    /// let mut map = Map::new()?;
+    /// let (here, _there) = UnixStream::pair()?;
+    /// let names = HashMap::from([(map.add(here, Quiet)?, "ann")]);
+    /// assert_eq!(map.broadcast(names.keys(), "hello\r\n"), 1);
+    /// # Ok::<(), asyncore::Error>(())
+    /// ```
+    pub fn broadcast<I>(&mut self, ids: I, data: impl Into<Bytes>) -> usize
+    where
+        I: IntoIterator<Item: Borrow<ChannelId>>,
+    {
         let data = data.into();
         let is_small = data.len() < KEEP_FROM;
         let mut push = |id| if is_small { self.push(id, &data) } else { self.push(id, data.clone()) };
-        ids.iter().filter(|id| push(**id).is_queued()).count()
+        ids.into_iter().filter(|id| push(*id.borrow()).is_queued()).count()
     }
 
     /// Sends at once what the socket takes, past the queue: how many bytes.
