@@ -264,7 +264,7 @@ impl<A: 'static> Map<A> {
         }
         let sent = entry.dispatcher.bytes_out;
         let moved = entry.dispatcher.rare.as_ref().is_some_and(|rare| sent > rare.drained_at);
-        if moved || self.is_throttled(id) {
+        if moved || entry.flags.is_throttled() {
             self.set_drain_deadline(id);
         } else {
             self.close_as(id, DRAINED_IN_VAIN);

@@ -116,6 +116,11 @@ impl Flags {
         self.0 &= !flag.0;
     }
 
+    /// Whether output stands still for the channel's own rate limit, and not for its peer.
+    pub(crate) const fn is_throttled(self) -> bool {
+        self.has(Self::WRITE_RATE) && self.has(Self::PUT_OFF)
+    }
+
     /// Sets or clears the flag.
     pub(crate) const fn put(&mut self, flag: Self, on: bool) {
         if on { self.set(flag) } else { self.clear(flag) }

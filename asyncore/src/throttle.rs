@@ -174,12 +174,6 @@ impl<A: 'static> Map<A> {
         }
     }
 
-    /// Whether a channel's output stands still for its own rate limit, and not for its peer.
-    pub(crate) fn is_throttled(&self, id: ChannelId) -> bool {
-        self.live(id)
-            .is_some_and(|entry| entry.flags.has(Flags::WRITE_RATE) && entry.flags.has(Flags::PUT_OFF))
-    }
-
     /// A channel closes or leaves the map: it goes on at no time. What it has moved stays counted.
     pub(crate) fn end_throttles(&mut self, id: ChannelId) {
         let Some(entry) = self.entry_mut(id) else { return };

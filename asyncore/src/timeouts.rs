@@ -180,7 +180,8 @@ impl<A: 'static> Map<A> {
                 }
             }
             Timeout::Read | Timeout::Rate => flags.clear(Flags::TIMED),
-            Timeout::Write if flags.any(Flags::STALLED) => {
+            // What waits for its own rate limit does not wait for its peer.
+            Timeout::Write if flags.any(Flags::STALLED) && !flags.is_throttled() => {
                 let bytes = dispatcher.bytes_out;
                 dispatcher.rare().clocks().stalled = Some(Mark { bytes, at });
             }

@@ -350,6 +350,9 @@ fn a_channel_that_closes_at_its_own_slow_rate_is_not_given_up() -> Result {
     limits.write_time = Some(SECOND);
     sim.map.set_limits(id, limits);
     sim.map.push(id, vec![b'x'; 200]);
+    sim.settle()?;
+    // Set again, the clock begins anew, but does not run either.
+    sim.map.set_timeout(id, Timeout::Write, Some(2 * SECOND));
     sim.advance(100 * SECOND)?;
     sim.map.close_when_done(id);
     sim.advance(1000 * SECOND)?;
@@ -358,6 +361,23 @@ fn a_channel_that_closes_at_its_own_slow_rate_is_not_given_up() -> Result {
     peer.close();
     sim.settle()?;
     assert_eq!(closed.get(), Some(CloseReason::Local));
+    Ok(())
+}
+
+/// A peer that made the channel wait is let off when the channel's own limit takes over.
+#[test]
+fn a_wait_for_the_peer_ends_where_the_rate_limit_begins() -> Result {
+    let sink = Sink::default();
+    let closed = Rc::clone(&sink.closed);
+    let (mut sim, id, mut peer) = with(sink)?;
+    sim.map.set_timeout(id, Timeout::Write, Some(SECOND));
+    peer.stop_reading();
+    sim.map.push(id, vec![b'x'; 1 << 20]);
+    sim.settle()?;
+    sim.map.set_write_rate(id, Some(Rate::per_second(0)));
+    peer.start_reading();
+    sim.advance(10 * SECOND)?;
+    assert_eq!(closed.get(), None);
     Ok(())
 }
 

@@ -230,6 +230,16 @@ fn a_chat_that_hands_over_within_a_message_gives_back_all_of_it() {
     }
 }
 
+/// The rest of a message that was too long is passed over to its end, and is nobody's.
+#[test]
+fn a_chat_that_hands_over_behind_a_message_that_was_too_long_gives_back_nothing_of_it() {
+    let seen = whatever_the_cuts(b"0123\r\nabd\r\nz", |map, here| {
+        let chat = Talk::chat(HandOver::AtPiece(b'd'), b"\r\n".into());
+        map.add(here, chat.message_limit(3).on_too_long(OnTooLong::Skip)).unwrap();
+    });
+    assert_eq!(seen, [r"raw abd\r\nz$"]);
+}
+
 /// The message was complete when a pause came, and is not delivered when another takes over.
 #[test]
 fn a_complete_message_that_waits_is_given_back_with_its_terminator() {
