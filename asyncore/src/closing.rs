@@ -154,13 +154,17 @@ impl<A: 'static> Map<A> {
         if let Some(outbox) = outbox {
             self.recycle(outbox);
         }
-        self.cancel_timers(timers);
+        if !planted!(TimerKeptAfterClose) {
+            self.cancel_timers(timers);
+        }
         self.end_clocks(id);
         self.end_throttles(id);
         self.counters.closed += 1;
         self.closed.push(id);
         self.end_couplings(id);
-        self.update_serving(id);
+        if !planted!(CallbackAfterClose) {
+            self.update_serving(id);
+        }
     }
 
     /// A read or write failed: closes the channel if the connection is lost, else passes the error on.
@@ -185,6 +189,9 @@ impl<A: 'static> Map<A> {
             let reason = entry.dispatcher.reason.unwrap_or(CloseReason::Local);
             let Some(mut handler) = entry.handler.take() else { continue };
             contain("handle_close", || handler.handle_close(&mut Context::new(self, app, id), reason));
+            if planted!(DoubleClose) && reason == CloseReason::HandlerPanic {
+                contain("handle_close", || handler.handle_close(&mut Context::new(self, app, id), reason));
+            }
             let entry = self.vacate(id);
             contain("dropping a channel", || drop(handler));
             if let Some(mut entry) = entry {

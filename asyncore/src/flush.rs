@@ -31,6 +31,7 @@ impl<A: 'static> Map<A> {
             let wrote = if is_limited { self.write_at_rate(id) } else { self.write_queued(id, usize::MAX) };
             match wrote {
                 Ok(false) => {}
+                Ok(true) if planted!(ForgottenFlush) => {}
                 Ok(true) => self.make_unsent(id),
                 Err(fault) => {
                     self.serve_connected(app, id);
@@ -151,7 +152,7 @@ impl<A: 'static> Map<A> {
                 _ => {}
             }
         }
-        if drained && state != State::Draining {
+        if drained && state != State::Draining && !(planted!(MarkNotReported) && is_empty) {
             self.serve_connected(app, id);
             self.call(app, id, |handler, cx| handler.handle_drained(cx));
         }

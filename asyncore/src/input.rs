@@ -107,7 +107,7 @@ impl<A: 'static> Map<A> {
             Ok(Moved::Bytes(received)) => {
                 dispatcher.bytes_in += received as u64;
                 dispatcher.active_at = low(tick);
-                if mine {
+                if mine && !planted!(BudgetIgnored) {
                     let cost = if is_stream { received } else { received.max(SMALLEST_DATAGRAM) };
                     self.serving.bytes = self.serving.bytes.saturating_sub(cost);
                 }
@@ -266,7 +266,9 @@ impl<A: 'static> Map<A> {
         {
             entry.pauses.remove(reason);
             let resumes = entry.pauses.is_empty();
-            self.touch(id);
+            if !planted!(InterestNotRestored) {
+                self.touch(id);
+            }
             self.update_serving(id);
             if resumes {
                 self.read_again(id);
@@ -326,7 +328,9 @@ impl<A: 'static> Map<A> {
                 tracing::debug!(%id, peer = %refused.peer(), "connection refused: no descriptor is left");
                 self.counters.refused += 1;
             }
-            self.reserve = self.world.reserve();
+            if !planted!(ReserveLost) {
+                self.reserve = self.world.reserve();
+            }
         }
     }
 

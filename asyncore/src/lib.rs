@@ -74,6 +74,21 @@
     clippy::missing_fields_in_debug
 )]
 
+/// Whether a bug is planted here; never so without the feature for that.
+#[cfg(feature = "planted-bugs")]
+macro_rules! planted {
+    ($bug:ident) => {
+        crate::planted::is_planted(crate::planted::Bug::$bug)
+    };
+}
+
+#[cfg(not(feature = "planted-bugs"))]
+macro_rules! planted {
+    ($bug:ident) => {
+        false
+    };
+}
+
 mod address;
 mod blocking;
 mod buffer;
@@ -97,6 +112,9 @@ mod map;
 mod outbox;
 mod output;
 mod panics;
+#[cfg(feature = "planted-bugs")]
+#[doc(hidden)]
+pub mod planted;
 mod poller;
 mod producer;
 mod push;

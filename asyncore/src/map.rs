@@ -536,7 +536,8 @@ impl<A: 'static> Map<A> {
     #[inline]
     pub(crate) fn entry_in(slots: &mut [Slot<A>], id: ChannelId) -> Option<&mut Entry<A>> {
         let place = slots.get_mut(id.slot())?;
-        if place.generation.get() == id.generation() { place.entry.as_mut() } else { None }
+        let is_same = place.generation.get() == id.generation() || planted!(StaleId);
+        if is_same { place.entry.as_mut() } else { None }
     }
 
     /// The channel that an event speaks of, if it is still the one that was registered.

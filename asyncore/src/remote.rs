@@ -162,6 +162,9 @@ impl<A: 'static> Map<A> {
                 Post::Finished(finished) => self.serve_finished(app, finished),
             }
         }
+        if planted!(LostWakeUp) {
+            self.posts.inbox.waiting.store(false, Ordering::SeqCst);
+        }
         // A burst leaves no buffer of its size behind.
         if batch.capacity() <= 2 * POST_BUDGET {
             self.posts.batch = batch;

@@ -14,6 +14,8 @@ mod handler;
 mod later;
 mod model;
 mod output;
+#[cfg(feature = "planted-bugs")]
+mod planted;
 mod queue;
 mod rules;
 mod run;
