@@ -277,7 +277,6 @@ mod direct {
 }
 
 /// Events taken in one wait: 1024, as `polling` itself takes; more come with the next.
-#[cfg(all(target_os = "linux", not(polling_test_poll_backend)))]
 pub(crate) const BATCH: usize = BATCH_SIZE.get();
 
 const BATCH_SIZE: std::num::NonZeroUsize = std::num::NonZeroUsize::new(1024).unwrap();
