@@ -92,7 +92,7 @@ impl Flags {
     pub(crate) const END_OF_INPUT: Self = Self(Self::EOF_DUE.0 | Self::EOF_SEEN.0);
 
     /// What a channel that is removed takes with it.
-    pub(crate) const INPUT: Self = Self(Self::END_OF_INPUT.0 | Self::UNREAD.0);
+    pub(crate) const INPUT: Self = Self(Self::END_OF_INPUT.0 | Self::UNREAD.0 | Self::READ_DUE.0);
 
     /// Those of `self` that are in `mask`.
     pub(crate) const fn only(self, mask: Self) -> Self {

@@ -131,14 +131,18 @@ impl<A: 'static> Map<A> {
         let limits = dispatcher.limits.as_ref().unwrap_or(&self.limits);
         let outbox = dispatcher.outbox.as_ref();
         let is_low = outbox.is_none_or(|outbox| outbox.load() <= limits.low_mark);
-        let drained = is_low && flags.has(Flags::HIGH) && outbox.is_none_or(|outbox| !outbox.has_producer());
+        let state = dispatcher.state;
+        let drained = is_low
+            && flags.has(Flags::HIGH)
+            && outbox.is_none_or(|outbox| !outbox.has_producer())
+            // One that connects hears of that first.
+            && !matches!(state, State::Created | State::Connecting);
         if let Some(outbox) = dispatcher.outbox.take_if(|outbox| outbox.is_empty()) {
             self.outboxes.put(outbox);
         }
         if drained {
             flags.clear(Flags::HIGH);
         }
-        let state = dispatcher.state;
         let is_empty = dispatcher.outbox.is_none();
         if is_low && (flags.has(Flags::FED) || pauses.contains(Pauses::OUTPUT)) {
             self.went_low(id);

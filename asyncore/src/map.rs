@@ -248,7 +248,7 @@ impl<A: 'static> Map<A> {
         if let Some(rare) = &mut dispatcher.rare {
             let input = std::mem::take(&mut rare.input);
             flags.set(input);
-            due |= input.has(Flags::EOF_DUE);
+            due |= input.has(Flags::EOF_DUE) || input.has(Flags::READ_DUE);
         }
         let limits = dispatcher.limits.as_ref().unwrap_or(&self.limits);
         flags.set(limits.rate_flags());
@@ -359,7 +359,11 @@ impl<A: 'static> Map<A> {
         let mut entry = self.vacate(id)?;
         let handler = entry.handler.take()?;
         entry.dispatcher.socket.deregister();
-        let input = entry.flags.only(Flags::INPUT);
+        let mut input = entry.flags.only(Flags::INPUT);
+        if !entry.pauses.is_empty() {
+            // The pause ends with this, and the handler may hold input back for its end.
+            input.set(Flags::READ_DUE);
+        }
         if input != Flags::default() {
             entry.dispatcher.rare().input = input;
         }

@@ -105,7 +105,8 @@ impl<A: 'static> Map<A> {
                 dispatcher.state = State::Open;
                 let ending = dispatcher.rare.as_mut().and_then(|rare| rare.when_connected.take());
                 tracing::debug!(%id, peer = %dispatcher.peer(), "connected");
-                if dispatcher.outbox.is_some() {
+                // What was queued is sent; of what was dropped, the low mark is told.
+                if dispatcher.outbox.is_some() || entry.flags.has(Flags::HIGH) {
                     self.make_unsent(id);
                 }
                 self.start_clocks(id);

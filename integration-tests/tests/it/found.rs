@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use asynchat::{AsyncChat, Chat, Conversation};
 use asyncore::testing::{Faults, Simulation};
 use asyncore::{Address, Channel, CloseReason, Context, Dispatcher, Limits, Received, Result, State};
 
@@ -75,6 +76,50 @@ fn a_channel_added_late_in_a_turn_hears_of_its_connection_before_its_output() ->
     sim.map.add(first, Heir(Some(dispatcher)))?;
     sim.settle()?;
     assert_eq!(sim.app, ["connect", "drained"]);
+    Ok(())
+}
+
+#[test]
+fn a_channel_that_drops_its_output_while_it_connects_hears_of_that_when_it_is_connected() -> Result {
+    let mut sim = Simulation::new(Log::new())?;
+    let mut slow = Faults::none();
+    slow.delay = Duration::from_millis(50);
+    sim.set_faults(slow);
+    let _server = sim.listen(at("192.0.2.9:80"))?;
+    let id = sim.map.connect(at("192.0.2.9:80"), Told)?;
+    let mut limits = Limits::default();
+    limits.high_mark = 10;
+    sim.map.set_limits(id, limits);
+    sim.map.push(id, b"more than ten bytes");
+    sim.map.discard_output(id);
+    sim.turn()?;
+    assert!(sim.app.is_empty(), "{:?}", sim.app);
+    sim.settle()?;
+    assert_eq!(sim.app, ["connect", "drained"]);
+    Ok(())
+}
+
+#[test]
+fn messages_held_back_in_a_pause_come_when_the_channel_is_added_again() -> Result {
+    /// Pauses after each line.
+    struct Slow;
+    impl Chat<Vec<String>> for Slow {
+        fn found_terminator(&mut self, cx: &mut Conversation<'_, Vec<String>>, line: &[u8]) -> Result {
+            cx.app.push(String::from_utf8_lossy(line).into_owned());
+            cx.pause_reading();
+            Ok(())
+        }
+    }
+    let mut sim = Simulation::new(Vec::new())?;
+    let (dispatcher, mut peer) = sim.pair()?;
+    let id = sim.map.add(dispatcher, AsyncChat::new(Slow).terminator(b"\r\n"))?;
+    peer.send("one\r\ntwo\r\n");
+    sim.settle()?;
+    assert_eq!(sim.app, ["one"]);
+    let (dispatcher, handler) = sim.map.remove(id).ok_or("it is there")?;
+    sim.map.insert(dispatcher, handler)?;
+    sim.settle()?;
+    assert_eq!(sim.app, ["one", "two"]);
     Ok(())
 }
 

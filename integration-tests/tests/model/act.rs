@@ -174,7 +174,7 @@ impl<'a> Here<'a> {
                 let remote = self.map.remote();
                 remote.shutdown(Duration::from_millis(u64::from(*after)));
                 self.app.was_shut_down = true;
-                self.app.asked_from_afar = Some(Duration::from_millis(u64::from(*after)));
+                self.app.asked_from_afar = Some((self.app.now(), Duration::from_millis(u64::from(*after))));
             }
             Act::Stop => self.map.stop(),
             Act::Poll => {

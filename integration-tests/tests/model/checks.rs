@@ -109,12 +109,12 @@ impl Model {
             self.check_waiting(map, peer);
             self.check_all_delivered(peer);
         }
-        if let Some(due) = self.shutdown
-            && due < now
+        if let Some((from, to)) = self.shutdown
+            && to < now
         {
             // What was added later is told of it, and not bound by its deadline.
             let late =
-                (0..self.channels.len()).find(|me| self.is_open(*me) && self.channels[*me].added_at < due);
+                (0..self.channels.len()).find(|me| self.is_open(*me) && self.channels[*me].added_at < from);
             self.check(late.is_none(), || format!("channel {late:?} has outlived the shutdown"));
         }
     }

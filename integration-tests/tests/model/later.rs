@@ -201,7 +201,7 @@ impl Model {
     /// Everything is to end by `due`.
     pub(crate) fn shut_down(&mut self, due: Duration) {
         let now = self.now();
-        let earlier = self.shutdown.filter(|earlier| *earlier > now);
+        let earlier = self.shutdown.filter(|(_, latest)| *latest > now);
         if self.shutdown.is_none() {
             for me in 0..self.channels.len() {
                 if self.channels[me].address.is_some() {
@@ -209,6 +209,6 @@ impl Model {
                 }
             }
         }
-        self.shutdown = Some(earlier.map_or(due, |earlier| earlier.min(due)));
+        self.shutdown = Some(earlier.map_or((due, due), |(from, to)| (from.min(due), to.min(due))));
     }
 }

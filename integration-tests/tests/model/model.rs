@@ -38,10 +38,11 @@ pub(crate) struct Model {
     pub(crate) lent: Vec<usize>,
     /// Whether turns are served.
     pub(crate) in_loop: bool,
-    pub(crate) shutdown: Option<Duration>,
+    /// When the shutdown that is under way is over: between these, if the loop heard of it from afar.
+    pub(crate) shutdown: Option<(Duration, Duration)>,
     pub(crate) was_shut_down: bool,
     /// A shutdown that the loop has not heard of.
-    pub(crate) asked_from_afar: Option<Duration>,
+    pub(crate) asked_from_afar: Option<(Duration, Duration)>,
     /// A push from afar that is under way: to whom, what it is to answer, and how much was queued before.
     pub(crate) watched: Option<(usize, Option<Pushed>, Option<usize>)>,
     /// Connections may have been lost by nobody's wish.

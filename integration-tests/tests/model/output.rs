@@ -98,6 +98,9 @@ impl Here<'_> {
         let shed_before = self.map.queued() + count * whom.len() > self.app.most_output;
         let ids: Vec<_> = whom.iter().map(|to| self.app.channels[*to].id).collect();
         let took = self.map.broadcast(&ids, data.clone());
+        if shed_before {
+            self.app.learn_closed(self.map, Cause::Exactly(CloseReason::OutputFull));
+        }
         let mut counted = 0;
         let mut unsure = false;
         let mut done = Vec::new();

@@ -317,10 +317,10 @@ impl Run {
         let app = &mut self.sim.app;
         if !shuts_down {
             app.shutdown = None;
-        } else if let Some(deadline) = app.asked_from_afar.take()
+        } else if let Some((asked, deadline)) = app.asked_from_afar.take()
             && app.shutdown.is_none()
         {
-            app.shutdown = Some(app.now() + deadline);
+            app.shutdown = Some((asked + deadline, app.now() + deadline));
         }
         let map = &self.sim.map;
         app.check_step(map);
