@@ -89,9 +89,9 @@ impl Deadlines {
 }
 
 impl<A: 'static> Map<A> {
-    /// The time, for a deadline: that of this turn, or between turns the clock's.
+    /// The time, for a deadline: the clock's and not the turn's, which after a slow callback would be early.
     pub(crate) fn time(&self) -> Instant {
-        if self.phase.in_turn { self.now } else { self.world.now() }
+        self.world.now()
     }
 
     /// Sets the one deadline of a channel that closes, or of a listener that pauses.

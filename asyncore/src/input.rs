@@ -75,7 +75,7 @@ impl<A: 'static> Map<A> {
     /// [`recv`](Self::recv) from the socket.
     fn recv_now(&mut self, id: ChannelId, most: usize) -> Result<Received> {
         let mine = self.serving.id == Some(id);
-        let tick = self.tick();
+        let tick = self.moving_tick();
         let Some(entry) = Self::entry_in(&mut self.slots, id) else { return Ok(Received::End) };
         let dispatcher = &mut entry.dispatcher;
         let is_stream = dispatcher.socket.kind == Kind::Stream;
@@ -144,7 +144,7 @@ impl<A: 'static> Map<A> {
         if is_limited && self.may_read(id) == 0 {
             return Ok(None);
         }
-        let tick = self.tick();
+        let tick = self.moving_tick();
         let Some(entry) = Self::entry_in(&mut self.slots, id) else { return Ok(None) };
         if entry.dispatcher.socket.kind != Kind::Datagram {
             return Err(NO_DATAGRAMS.into());

@@ -123,7 +123,7 @@ impl<A: 'static> Map<A> {
 
     /// Hands bytes to the socket, past queue and limits.
     fn send_now(&mut self, id: ChannelId, data: &[u8]) -> Result<usize> {
-        let tick = self.tick();
+        let tick = self.moving_tick();
         let Some(entry) = self.live_mut(id) else { return Ok(0) };
         match entry.dispatcher.send(data) {
             Ok(sent) => {
@@ -148,7 +148,7 @@ impl<A: 'static> Map<A> {
     ///
     /// If the system refuses it: too long for a datagram, no way to the address, not a datagram channel.
     pub fn send_to(&mut self, id: ChannelId, data: &[u8], to: &crate::Address) -> Result<bool> {
-        let tick = self.tick();
+        let tick = self.moving_tick();
         let Some(entry) = self.live(id) else { return Ok(false) };
         if entry.dispatcher.socket.kind != Kind::Datagram {
             return Err(NO_DATAGRAMS.into());

@@ -111,9 +111,15 @@ impl<A: 'static> Map<A> {
 
     /// The present time in ticks of the map, milliseconds since it was made, rounded up: what happens now is marked with
     /// it, so that nothing that counts from there is early.
+    fn tick(&self) -> u64 {
+        self.tick_of(self.time())
+    }
+
+    /// The tick of bytes that move now: in a turn that of its beginning, which [is put
+    /// forward](Self::put_marks_forward) at its end.
     #[inline]
-    pub(crate) fn tick(&self) -> u64 {
-        if self.phase.in_turn { self.tick } else { self.tick_of(self.time()) }
+    pub(crate) fn moving_tick(&self) -> u64 {
+        if self.phase.in_turn { self.tick } else { self.tick() }
     }
 
     pub(crate) fn tick_of(&self, time: std::time::Instant) -> u64 {
@@ -122,7 +128,7 @@ impl<A: 'static> Map<A> {
 
     /// A channel was added or connected: all its clocks start.
     pub(crate) fn start_clocks(&mut self, id: ChannelId) {
-        let tick = self.tick();
+        let tick = self.moving_tick();
         let Some(entry) = Self::entry_in(&mut self.slots, id) else { return };
         entry.dispatcher.active_at = low(tick);
         entry.flags.clear(Flags::TIMED);
@@ -255,6 +261,9 @@ impl<A: 'static> Map<A> {
 
     /// Looks at the clocks that may have run out.
     pub(crate) fn serve_timeouts(&mut self, app: &mut A) {
+        if !self.checks.is_empty() {
+            self.put_marks_forward();
+        }
         if self.checking.is_empty() {
             return;
         }
@@ -269,6 +278,22 @@ impl<A: 'static> Map<A> {
         self.reported = 0;
         for id in std::mem::take(&mut self.checking) {
             self.check_clocks(app, id);
+        }
+    }
+
+    /// Bytes that moved in this turn moved before its end: that counts, as the callbacks before them may have taken long.
+    fn put_marks_forward(&mut self) {
+        let end = self.tick();
+        let began = std::mem::replace(&mut self.tick, end);
+        if began == end {
+            return;
+        }
+        for &id in &self.touched {
+            if let Some(Entry { dispatcher, .. }) = Self::entry_in(&mut self.slots, id)
+                && dispatcher.active_at == low(began)
+            {
+                dispatcher.active_at = low(end);
+            }
         }
     }
 
@@ -526,12 +551,16 @@ mod tests {
         let mut map: Map = Map::new()?;
         let (here, _there) = UnixStream::pair()?;
         let id = map.add(here, Quiet)?;
-        map.phase.in_turn = true;
+        let made = map.started;
         for now in [5, 1 << 32, (1 << 32) + 5, (7 << 32) - 1] {
-            map.tick = now;
+            // As if the map had been made so long ago; ticks since then are rounded up.
+            map.started = made.checked_sub(Duration::from_millis(now)).ok_or("the clock began later")?;
             map.set_timeout(id, Timeout::Idle, Some(Duration::from_millis(100)));
-            map.tick = now + 2_000_000_000;
-            assert_eq!(map.first_clock(id), Some((now + 100, Timeout::Idle)));
+            let since = map.get(id).map_or(0, |channel| channel.active_at);
+            map.started = map.started.checked_sub(Duration::from_millis(2_000_000_000)).ok_or("likewise")?;
+            let first = map.first_clock(id).map(|(tick, _)| tick).ok_or("it has a clock")?;
+            assert_eq!(low(first), since.wrapping_add(100));
+            assert!((now + 100..now + 60_000).contains(&first), "{first} after {now}");
         }
         Ok(())
     }

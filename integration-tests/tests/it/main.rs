@@ -39,6 +39,7 @@ mod scripted;
 mod sequences;
 mod sequences_data;
 mod simulation;
+mod slow_callbacks;
 mod stopping;
 mod test_asynchat;
 mod test_asyncore;
