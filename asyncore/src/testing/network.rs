@@ -158,9 +158,9 @@ impl Network {
         }
     }
 
-    /// When the next thing that is under way arrives.
+    /// When the next thing that is under way arrives. A connect that finds no place goes on asking: that is no arrival.
     pub(super) fn next_arrival(&self) -> Option<Instant> {
-        self.wires.borrow().next_arrival()
+        self.wires.borrow().next_arrival_but(|load| matches!(load, Load::DialAgain(_)))
     }
 
     /// Whether a registered end is ready for what it waits for.
@@ -179,7 +179,13 @@ impl Wires {
 
     /// When the next thing that is under way arrives, or the next piece of work ends.
     fn next_arrival(&self) -> Option<Instant> {
-        let flight = self.flights.first_key_value().map(|((at, _), _)| *at);
+        self.next_arrival_but(|_| false)
+    }
+
+    /// [`next_arrival`](Self::next_arrival) of what is not passed over.
+    fn next_arrival_but(&self, passed_over: impl Fn(&Load) -> bool) -> Option<Instant> {
+        let flight =
+            self.flights.iter().find_map(|((at, _), flight)| (!passed_over(&flight.load)).then_some(*at));
         let work = self.work.first_key_value().map(|((at, _), _)| *at);
         [flight, work].into_iter().flatten().min()
     }
@@ -337,10 +343,6 @@ impl Wires {
             Some(Role::Listening(queue, _)) => queue.pop_front(),
             _ => None,
         }
-    }
-
-    pub(super) fn has_waiting(&self, id: EndId) -> bool {
-        matches!(self.ends.get(&id), Some(Wire { role: Role::Listening(queue, _), .. }) if !queue.is_empty())
     }
 
     pub(super) fn recv(&mut self, id: EndId, room: &mut [u8]) -> io::Result<Moved> {

@@ -44,7 +44,7 @@ impl Wires {
 
     fn arrive(&mut self, Flight { from, load }: Flight) {
         match load {
-            Load::Dial(address) => self.answer(from, &address),
+            Load::Dial(address) | Load::DialAgain(address) => self.answer(from, &address),
             Load::Connected(to) => {
                 if let Some(wire) = self.ends.get_mut(&to).filter(|wire| !wire.lost) {
                     wire.role = Role::Connected;
@@ -100,12 +100,13 @@ impl Wires {
         let family = Family::of(address);
         let there = self.add(family, Role::Connected);
         match self.ends.get_mut(&listener).map(|wire| &mut wire.role) {
-            Some(Role::Listening(queue, backlog)) if queue.len() < *backlog => queue.push_back(there),
+            // Linux holds one more than was asked for.
+            Some(Role::Listening(queue, backlog)) if queue.len() <= *backlog => queue.push_back(there),
             _ => {
                 // As the system does: the question is dropped, and asked again.
                 self.ends.remove(&there);
                 self.sent += 1;
-                let flight = Flight { from, load: Load::Dial(address.clone()) };
+                let flight = Flight { from, load: Load::DialAgain(address.clone()) };
                 self.flights.insert((self.now + DIAL_AGAIN, self.sent), flight);
                 return;
             }

@@ -101,6 +101,8 @@ pub(super) struct Flight {
 pub(super) enum Load {
     /// A connect's question, to whoever listens there.
     Dial(Address),
+    /// The same, to a listener whose queue was full.
+    DialAgain(Address),
     /// Its answer, to this end.
     Connected(EndId),
     Refused(EndId),

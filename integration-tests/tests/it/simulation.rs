@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use asynchat::{AsyncChat, Chat, Conversation};
 use asyncore::testing::{Faults, Peer, Simulation, each_seed};
-use asyncore::{Address, Channel, CloseReason, Context, Dispatcher, Received, Result};
+use asyncore::{Address, Channel, CloseReason, Context, Dispatcher, Family, Kind, Received, Result};
 
 /// Answers each line with itself, and keeps a log.
 struct Echo;
@@ -182,6 +182,35 @@ fn a_listener_without_descriptors_waits_and_goes_on() -> Result {
     waiting.send("in\r\n");
     assert_eq!(sim.expect_line(&mut waiting)?, "in");
     refused.close();
+    Ok(())
+}
+
+/// As on Linux, which has a descriptor ready before it looks.
+#[test]
+fn without_a_descriptor_to_spare_a_listener_pauses_also_when_nobody_waits() -> Result {
+    let (mut sim, mut only) = served(0, Faults::none());
+    // The listener, the reserve, one connection: it is accepted, and the look for the next one fails.
+    sim.set_descriptors(3);
+    only.send("in\r\n");
+    assert_eq!(sim.expect_line(&mut only)?, "in");
+    let counters = sim.map.counters();
+    assert_eq!((counters.accepted, counters.accept_errors, counters.refused), (1, 1, 0));
+    Ok(())
+}
+
+/// As on Linux.
+#[test]
+fn a_listener_holds_one_connection_more_than_its_backlog() -> Result {
+    let mut sim = Simulation::new(Vec::new())?;
+    let mut listener = sim.map.create_socket(Family::V4, Kind::Stream)?;
+    listener.bind(at("192.0.2.1:7"))?;
+    listener.listen(0)?;
+    let id = sim.map.add(listener, AsyncChat::new(Echo))?;
+    sim.map.pause_reading(id);
+    let peers = [(); 3].map(|()| sim.connect(at("192.0.2.1:7")));
+    sim.advance(Duration::from_millis(500))?;
+    assert_eq!(peers.each_ref().map(Peer::is_connected), [true, false, false]);
+    assert_eq!(sim.elapsed(), Duration::from_millis(500), "those that go on asking hold nobody up");
     Ok(())
 }
 
