@@ -334,7 +334,8 @@ impl Dispatcher {
         self.rare.as_ref().is_some_and(|rare| rare.connected.is_some())
     }
 
-    /// Sends what the socket takes at once: how many bytes, 0 when it would block.
+    /// Sends what the socket takes at once: how many bytes, 0 when it would block, or while it has output queued from a
+    /// map that it was removed from.
     ///
     /// In a map use [`Map::send`](crate::Map::send).
     ///
@@ -342,6 +343,9 @@ impl Dispatcher {
     ///
     /// If the connection is lost.
     pub fn send(&mut self, data: &[u8]) -> io::Result<usize> {
+        if self.outbox.is_some() {
+            return Ok(0);
+        }
         match self.socket.send(data)? {
             Moved::Bytes(sent) => {
                 self.bytes_out += sent as u64;
@@ -359,6 +363,9 @@ impl Dispatcher {
     ///
     /// If the connection is lost.
     pub fn recv(&mut self, room: &mut [u8]) -> io::Result<Option<usize>> {
+        if self.unread() > 0 {
+            return Ok(Some(self.take_unread(room)));
+        }
         match self.socket.recv(room)? {
             Moved::Bytes(received) => {
                 self.bytes_in += received as u64;

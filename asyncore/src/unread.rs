@@ -2,7 +2,7 @@
 
 use crate::buffer::BufferPool;
 use crate::entry::Flags;
-use crate::{ChannelId, Kind, Map, ReadBuffer, State};
+use crate::{ChannelId, Dispatcher, Kind, Map, ReadBuffer, State};
 
 /// Input that was put back and waits to be received again.
 #[derive(Debug, Default)]
@@ -46,17 +46,12 @@ impl<A: 'static> Map<A> {
     /// Takes from what was put back, at most `most` bytes.
     pub(crate) fn recv_unread(&mut self, id: ChannelId, most: usize) -> ReadBuffer {
         let mut buffer = BufferPool::lend(&self.buffers);
-        if let Some(entry) = self.live_mut(id)
-            && let Some(rare) = &mut entry.dispatcher.rare
-            && let Some(unread) = &mut rare.unread
-        {
-            let most = most.min(unread.rest().len());
-            buffer.room(most).copy_from_slice(unread.take(most));
-            buffer.fill(most);
-            if unread.rest().is_empty() {
-                rare.unread = None;
-                entry.flags.clear(Flags::UNREAD);
-            }
+        if let Some(entry) = self.live_mut(id) {
+            let dispatcher = &mut entry.dispatcher;
+            let most = most.min(dispatcher.unread());
+            let taken = dispatcher.take_unread(buffer.room(most));
+            buffer.fill(taken);
+            entry.flags.put(Flags::UNREAD, dispatcher.unread() > 0);
         }
         buffer
     }
@@ -68,6 +63,31 @@ impl<A: 'static> Map<A> {
         {
             entry.dispatcher.rare().unread = None;
         }
+    }
+}
+
+impl Dispatcher {
+    /// How many bytes were put back and not taken again.
+    pub(crate) fn unread(&self) -> usize {
+        let unread = self.rare.as_ref().and_then(|rare| rare.unread.as_ref());
+        unread.map_or(0, |unread| unread.rest().len())
+    }
+
+    /// Takes from what was put back, as much as there is room for: how many bytes.
+    pub(crate) fn take_unread(&mut self, room: &mut [u8]) -> usize {
+        let most = room.len().min(self.unread());
+        if let Some(rare) = &mut self.rare
+            && let Some(unread) = &mut rare.unread
+        {
+            for (place, byte) in room.iter_mut().zip(unread.take(most)) {
+                *place = *byte;
+            }
+            if unread.rest().is_empty() {
+                rare.unread = None;
+                rare.input.clear(Flags::UNREAD);
+            }
+        }
+        most
     }
 }
 

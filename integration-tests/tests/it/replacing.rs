@@ -444,6 +444,31 @@ fn a_removed_channel_takes_along_what_was_put_back() {
     assert_eq!(log.take(), ["connect", "connect", "read some", "read  and more"]);
 }
 
+/// Nor does it lose them, or send past its queue, when it is used without a map.
+#[test]
+fn a_removed_channel_by_itself_keeps_the_order_of_its_bytes() {
+    let (mut map, log) = (map(), Log::new());
+    let (mut peer, here) = Peer::pair();
+    let id = map.add(here, Recorder::new(&log)).unwrap();
+    turn(&mut map, &mut (), 2);
+    peer.send(b"socket");
+    map.unread(id, b"back");
+    map.push(id, b"queued");
+    let (mut dispatcher, handler) = map.remove(id).unwrap();
+    assert_eq!(dispatcher.send(b"past it").unwrap(), 0);
+    let mut room = [0; 3];
+    for expected in [&b"bac"[..], b"k", b"soc"] {
+        let received = dispatcher.recv(&mut room).unwrap().unwrap();
+        assert_eq!(&room[..received], expected);
+    }
+    map.insert(dispatcher, handler).unwrap();
+    turn(&mut map, &mut (), 4);
+    assert_eq!(log.take(), ["connect", "connect", "read ket"]);
+    let mut sent = [0; 20];
+    let length = peer.read(&mut sent).unwrap();
+    assert_eq!(&sent[..length], b"queued");
+}
+
 #[test]
 fn a_channel_that_ends_takes_nothing_back() {
     let (mut map, log) = (map(), Log::new());
