@@ -133,6 +133,10 @@ impl<A: 'static> Map<A> {
     /// If it is not a datagram channel, or the system refuses the read; on a connected socket also when an earlier
     /// datagram came back undelivered.
     pub fn recv_from(&mut self, id: ChannelId, most: usize) -> Result<Option<(ReadBuffer, Option<Address>)>> {
+        let flags = self.live(id).map_or_else(Flags::default, |entry| entry.flags);
+        if flags.has(Flags::REPLACED) {
+            return Ok(None);
+        }
         let mine = self.serving.id == Some(id);
         if mine {
             self.serving.received = true;
@@ -140,7 +144,7 @@ impl<A: 'static> Map<A> {
                 return Ok(None);
             }
         }
-        let is_limited = self.live(id).is_some_and(|entry| entry.flags.has(Flags::READ_RATE));
+        let is_limited = flags.has(Flags::READ_RATE);
         if is_limited && self.may_read(id) == 0 {
             return Ok(None);
         }

@@ -10,7 +10,8 @@ impl<A: 'static> Map<A> {
     ///
     /// For a protocol that becomes another on the same connection: a login that hands over to a session, an upgrade, a
     /// tunnel. From a callback of the channel's own it takes effect when that returns. Until then the channel
-    /// [does not read](Self::is_reading), and its [`recv`](Self::recv) finds nothing, so that a loop of reads ends.
+    /// [does not read](Self::is_reading), and [`recv`](Self::recv) and [`recv_from`](Self::recv_from) find nothing,
+    /// so that a loop of reads ends.
     ///
     /// The former handler hears nothing more, no `handle_close` either. It is asked for the input that it holds
     /// ([`Channel::take_input`]), which comes first in what the new one reads, and dropped. The new one does not hear again

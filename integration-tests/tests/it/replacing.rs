@@ -470,6 +470,27 @@ fn a_removed_channel_by_itself_keeps_the_order_of_its_bytes() {
 }
 
 #[test]
+fn a_loop_of_datagrams_ends_where_the_handler_is_replaced() {
+    struct First(Log);
+    impl Channel for First {
+        fn handle_read(&mut self, cx: &mut Context<'_>) -> Result {
+            while let Some((data, _sender)) = cx.map.recv_from(cx.id, 100)? {
+                self.0.add(format_args!("first {}", data.escape_ascii()));
+                cx.map.replace(cx.id, Recorder::new(&self.0));
+            }
+            Ok(())
+        }
+    }
+    let (mut map, log) = (map(), Log::new());
+    let (here, there) = std::os::unix::net::UnixDatagram::pair().unwrap();
+    map.add(here, First(log.clone())).unwrap();
+    there.send(b"one").unwrap();
+    there.send(b"two").unwrap();
+    turn(&mut map, &mut (), 4);
+    assert_eq!(log.take(), ["first one", "read two"]);
+}
+
+#[test]
 fn a_channel_that_ends_takes_nothing_back() {
     let (mut map, log) = (map(), Log::new());
     let (mut peer, here) = Peer::pair();
