@@ -53,7 +53,7 @@ impl Peer {
         Self { network, id }
     }
 
-    /// Sends bytes, after those that still wait to be sent.
+    /// Sends bytes, after those that still wait to be sent. Behind its end, or on a lost connection, they are dropped.
     pub fn send(&mut self, data: impl AsRef<[u8]>) {
         self.script(|script| script.outgoing.extend(data.as_ref()));
     }

@@ -133,8 +133,11 @@ impl Wires {
                 self.senders.insert(id);
                 continue;
             }
-            let Some(other) = wire.other.filter(|_| !wire.lost) else {
+            let Some(other) = wire.other.filter(|_| !wire.lost && !wire.finished) else {
                 // Whatever it wanted to say, nobody hears it.
+                if let Some(script) = self.ends.get_mut(&id).and_then(|wire| wire.script.as_mut()) {
+                    script.outgoing.clear();
+                }
                 if then == Then::Close {
                     self.close(id);
                 }

@@ -185,6 +185,20 @@ fn a_listener_without_descriptors_waits_and_goes_on() -> Result {
     Ok(())
 }
 
+#[test]
+fn a_peer_says_nothing_behind_its_end() -> Result {
+    for end in [Peer::shutdown_write, Peer::close] {
+        let (mut sim, mut peer) = served(0, Faults::none());
+        peer.send("before\r\n");
+        end(&mut peer);
+        peer.send("behind\r\n");
+        sim.settle()?;
+        assert_eq!(sim.app.first().map(String::as_str), Some("before"));
+        assert!(!sim.app.contains(&"behind".to_owned()) && peer.unsent() == 0, "{:?}", sim.app);
+    }
+    Ok(())
+}
+
 /// As on Linux, which has a descriptor ready before it looks.
 #[test]
 fn without_a_descriptor_to_spare_a_listener_pauses_also_when_nobody_waits() -> Result {
