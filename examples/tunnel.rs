@@ -7,7 +7,8 @@ use asyncore::{Channel, ChannelId, CloseReason, Context, Received, Result};
 /// One end of a tunnel. The two ends are to be [coupled](asyncore::Map::pipe), so that neither is read while the other has
 /// much to take: a tunnel then holds a bounded amount whatever its peers do.
 ///
-/// An end in good order goes on as an end, a lost connection as a reset: nobody takes a part for the whole.
+/// An end in good order goes on as an end, a lost connection as a reset: nobody takes a part for the whole. A shutdown
+/// of the program does not wait for ends, and cuts both sides off behind what was read.
 #[derive(Debug)]
 pub struct Tunnel {
     other: ChannelId,
