@@ -4,6 +4,9 @@ use std::time::Duration;
 
 /// How the simulated network treats what goes over it: each a chance from 0 (never) to 1 (always), decided by the seed.
 ///
+/// With events that are always late, or reads that would always block, nothing ever happens: stay below 1 there, or
+/// [`Simulation::run`](super::Simulation::run) has no end.
+///
 /// ```
 /// use asyncore::testing::Faults;
 ///
