@@ -25,7 +25,7 @@ impl World {
         Poller::new(wait).map(Self::System)
     }
 
-    /// The time, which never goes back: read once a turn, and handed down from there.
+    /// The time, which never goes back. A turn goes by the time of its beginning, what is set in it by that of the call.
     pub(crate) fn now(&self) -> Instant {
         match self {
             Self::System(_) => system_time(),
