@@ -3,12 +3,22 @@
 use std::num::NonZeroU32;
 
 use crate::interest::{Interest, Pauses};
+use crate::panics::contain;
 use crate::{Channel, Dispatcher, State};
 
 /// A place for one channel at a time.
 pub(crate) struct Slot<A: 'static> {
     pub(crate) generation: NonZeroU32,
     pub(crate) entry: Option<Entry<A>>,
+}
+
+impl<A: 'static> Drop for Slot<A> {
+    /// With the whole map: a handler that panics as it is dropped takes no other with it.
+    fn drop(&mut self) {
+        if let Some(entry) = self.entry.take() {
+            contain("dropping a channel", || drop(entry));
+        }
+    }
 }
 
 /// The two halves of a channel, side by side.

@@ -200,7 +200,7 @@ impl Outbox {
                     data.advance(step);
                     written -= step;
                     if data.is_empty() {
-                        self.queue.pop_front();
+                        discard(self.queue.pop_front());
                     }
                 }
                 Some(Chunk::Copied(data)) => {
@@ -236,16 +236,17 @@ impl Outbox {
 
     /// Drops the first datagram, sent or not.
     pub(crate) fn pop_datagram(&mut self) {
-        if let Some(Chunk::Kept(data)) = self.queue.pop_front() {
+        let first = self.queue.pop_front();
+        if let Some(Chunk::Kept(data)) = &first {
             self.bytes -= data.len();
         }
+        discard(first);
     }
 
     /// Drops all that is queued: how many bytes.
     pub(crate) fn clear(&mut self) -> usize {
-        // One at a time: dropping a producer runs its user's code, and two panics at once would abort.
-        while let Some(chunk) = self.queue.pop_front() {
-            contain("dropping a producer", || drop(chunk));
+        while !self.queue.is_empty() {
+            discard(self.queue.pop_front());
         }
         self.tail.clear();
         self.sent = 0;
@@ -283,6 +284,17 @@ impl Outbox {
     fn capacity(&self) -> usize {
         self.tail.capacity() + self.queue.capacity() * size_of::<Chunk>()
     }
+}
+
+impl Drop for Outbox {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
+/// Drops a chunk by itself: what is in it may have a drop of its user's, and two panics at once would abort.
+fn discard(chunk: Option<Chunk>) {
+    contain("dropping output", || drop(chunk));
 }
 
 /// The outboxes that no channel needs for now.

@@ -334,6 +334,14 @@ impl<A: 'static> Timers<A> {
     }
 }
 
+impl<A: 'static> Drop for Timers<A> {
+    fn drop(&mut self) {
+        for place in std::mem::take(&mut self.places) {
+            contain("dropping a timer", || drop(place));
+        }
+    }
+}
+
 impl<A: 'static> Default for Timers<A> {
     fn default() -> Self {
         Self { places: Vec::new(), free: Vec::new() }

@@ -1,6 +1,7 @@
 //! Panics, and producers that fail, wherever the program's own code is called. Row 26 of the list of faults.
 
 use std::panic::resume_unwind;
+use std::time::Duration;
 
 use asyncore::{Channel, CloseReason, Context, Error, Map, Producer, Received, Result};
 use bytes::Bytes;
@@ -334,5 +335,52 @@ fn a_producer_that_panics_in_its_drop_is_discarded_all_the_same() {
         settle(&mut map, &mut ());
         assert_quiet(&mut map, &mut ());
         assert_eq!(peer.read_bytes(4), b"sent");
+    });
+}
+
+/// A handler, and the owner of bytes, that panics as it is dropped.
+struct Fragile(Bomb);
+
+impl Channel for Fragile {}
+
+impl AsRef<[u8]> for Fragile {
+    fn as_ref(&self) -> &[u8] {
+        &[b'x'; 20_000]
+    }
+}
+
+#[test]
+fn row_26_sent_bytes_whose_owner_panics_harm_nobody() {
+    each_wait(|mut map| {
+        let log = Log::new();
+        let (mut peer, here) = Peer::pair();
+        let id = map.add(here, Recorder::new(&log)).unwrap();
+        map.push(id, Bytes::from_owner(Fragile(Bomb)));
+        map.push(id, b"behind");
+        settle(&mut map, &mut ());
+        assert_quiet(&mut map, &mut ());
+        assert_eq!(peer.read_bytes(20_006)[20_000..], *b"behind");
+        assert_eq!((map.queued(), map.is_open(id)), (0, true));
+    });
+}
+
+/// Were one of them not contained, the next would abort the process.
+#[test]
+fn row_26_a_map_is_dropped_whole_whatever_panics_in_that() {
+    each_wait(|mut map| {
+        let mut peers = Vec::new();
+        for _ in 0..2 {
+            let (peer, here) = Peer::pair();
+            let id = map.add(here, Fragile(Bomb)).unwrap();
+            map.push_with_producer(id, ThrowingProducer(&["producer"]));
+            map.push(id, Bytes::from_owner(Fragile(Bomb)));
+            peers.push(peer);
+            let bomb = Bomb;
+            map.after(Duration::from_secs(3600), move |_, ()| drop(bomb));
+        }
+        drop(map);
+        for mut peer in peers {
+            assert_eq!(peer.read_rest(), b"", "its socket is closed");
+        }
     });
 }
