@@ -2,8 +2,9 @@
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
+use std::time::Duration;
 
-use asyncore::{Channel, ChannelId, Context, Map, Result};
+use asyncore::{Channel, ChannelId, Context, Map, Result, Timeout};
 use clap::Parser;
 use examples::program::{Common, announce};
 use examples::tunnel::Tunnel;
@@ -29,6 +30,7 @@ struct Accepted {
 impl Channel for Accepted {
     fn handle_connect(&mut self, cx: &mut Context<'_>) -> Result {
         let upstream = cx.map.connect(self.to, Tunnel::to(cx.id))?;
+        cx.map.set_timeout(upstream, Timeout::Connect, Some(CONNECT_TIME));
         cx.map.replace(cx.id, Tunnel::to(upstream));
         cx.map.pipe(cx.id, upstream);
         Ok(())
@@ -48,3 +50,6 @@ fn main() -> ExitCode {
         Ok(())
     })
 }
+
+/// How long a connect may take: 10 s, three tries of the system's; the client's connection is reset then.
+pub(crate) const CONNECT_TIME: Duration = Duration::from_secs(10);

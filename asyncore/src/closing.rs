@@ -11,6 +11,9 @@ use crate::{ChannelId, CloseReason, Context, Kind, Map, Result, State, Timeout};
 impl<A: 'static> Map<A> {
     /// Closes a channel at once: what is queued is dropped, and nothing of it runs any more but `handle_close`, at the
     /// end of the turn.
+    ///
+    /// The peer reads what was sent before, then an end, as if that had been all. Where a part must not be taken for the
+    /// whole, [`Dispatcher::set_linger`](crate::Dispatcher::set_linger) with zero makes it a reset.
     pub fn close(&mut self, id: ChannelId) {
         self.close_as(id, CloseReason::Local);
     }

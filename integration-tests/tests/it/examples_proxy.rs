@@ -3,6 +3,7 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 
+use asyncore::testing::Simulation;
 use asyncore::{Address, HIGH_MARK, Map};
 use integration_tests::{Net, Peer, map, settle, turn_until};
 
@@ -139,6 +140,19 @@ fn proxy() -> (Map, Address, TcpListener) {
     let mut map = map();
     let at = serve(&mut map, listener.local_addr().expect("an address"));
     (map, at, listener)
+}
+
+#[test]
+fn a_target_that_never_answers_does_not_hold_its_client() -> asyncore::Result {
+    let mut sim = Simulation::new(())?;
+    let (at, to) = (SocketAddr::from(([192, 0, 2, 1], 80)), SocketAddr::from(([192, 0, 2, 9], 80)));
+    sim.black_hole(to);
+    tcp_proxy::serve(&mut sim.map, at, to)?;
+    let mut client = sim.connect(at);
+    client.send("anyone?");
+    sim.expect_reset(&mut client)?;
+    assert_eq!(sim.elapsed(), tcp_proxy::CONNECT_TIME);
+    Ok(())
 }
 
 fn serve(map: &mut Map, to: SocketAddr) -> Address {
