@@ -322,7 +322,10 @@ impl Dispatcher {
     }
 
     /// A channel without a map is to close when done: it goes on with that once it is in one again.
-    pub(crate) const fn end(&mut self) {
+    pub(crate) fn end(&mut self) {
+        if self.state == State::Connecting {
+            self.rare().when_connected = Some(Ending::Close);
+        }
         self.state = match self.state {
             State::Open | State::PeerClosed | State::Finishing => State::Draining,
             State::WriteClosed => State::Lingering,

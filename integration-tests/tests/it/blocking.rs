@@ -1,11 +1,13 @@
 //! Blocking work: done elsewhere, its results told in order, from the loop, to the channel that asked, or to nobody.
 
 use std::cell::Cell;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
 
+use asyncore::testing::Simulation;
 use asyncore::{Channel, ChannelId, CloseReason, Context, Error, Map, Received, Result, SpawnError};
 use integration_tests::{DEADLINE, Peer, in_time, map, options, run_to_the_end, settle, turn_until};
 
@@ -469,6 +471,22 @@ fn a_channel_that_is_removed_while_it_owes_an_answer_goes_on_ending() {
     map.insert(dispatcher, handler).unwrap();
     run_to_the_end(&mut map, &mut heard);
     assert_eq!(peer.read_rest(), b"bye");
+}
+
+#[test]
+fn a_connecting_channel_that_is_removed_while_it_owes_an_answer_closes_when_connected() -> Result {
+    let mut sim = Simulation::new(Heard::new())?;
+    let at = SocketAddr::from(([192, 0, 2, 9], 80));
+    let server = sim.listen(at)?;
+    let id = sim.map.connect(at, Scribe)?;
+    sim.map.push(id, b"question");
+    sim.map.spawn_blocking(id, || (), |_: &mut Scribe, _, ()| Ok(()))?;
+    sim.map.close_when_answered(id);
+    let (dispatcher, handler) = sim.map.remove(id).ok_or("it is there")?;
+    sim.map.insert(dispatcher, handler)?;
+    let mut peer = sim.expect_accept(&server)?;
+    sim.expect(&mut peer, b"question")?;
+    sim.expect_eof(&mut peer)
 }
 
 #[test]
