@@ -44,12 +44,12 @@ impl<A: 'static> Map<A> {
             }
             State::Open | State::PeerClosed | State::Finishing | State::WriteClosed => {}
         }
-        dispatcher.reason = Some(if entry.flags.has(Flags::EOF_SEEN) {
-            CloseReason::Eof
-        } else if shutting_down {
-            CloseReason::ShutDown
-        } else {
-            CloseReason::Local
+        dispatcher.reason = Some(match dispatcher.reason {
+            // Said goodbye over a timeout, and had to wait for an answer that it owed.
+            Some(reason @ CloseReason::TimedOut(_)) => reason,
+            _ if entry.flags.has(Flags::EOF_SEEN) => CloseReason::Eof,
+            _ if shutting_down => CloseReason::ShutDown,
+            _ => CloseReason::Local,
         });
         let was = std::mem::replace(&mut dispatcher.state, State::Draining);
         entry.flags.clear(Flags::FLOWING);

@@ -25,6 +25,8 @@ impl<A: 'static> Map<A> {
             entry.flags.clear(Flags::FLOWING);
             // One whose queue was dropped meanwhile waits for nothing.
             if entry.flags.any(Flags::STALLED) && entry.dispatcher.outbox.is_some() {
+                // Its queue may have been dropped, and a new one begun: that is low.
+                self.after_write(app, id);
                 continue;
             }
             let is_limited = entry.flags.has(Flags::WRITE_RATE);

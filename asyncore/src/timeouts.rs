@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::deadline::{DeadlineKey, Due};
 use crate::dispatcher::Rare;
 use crate::entry::{Entry, Flags};
+use crate::interest::Pauses;
 use crate::poller::BATCH;
 use crate::{ChannelId, CloseReason, Limits, Map, Rate, State, Timeout};
 
@@ -325,20 +326,26 @@ impl<A: 'static> Map<A> {
     /// A clock has run out: the channel is told. If it goes on, the clock does too, from now.
     fn time_out(&mut self, app: &mut A, id: ChannelId, which: Timeout) {
         tracing::debug!(%id, peer = %self.peer_name(id), ?which, "timed out");
+        if let Some(reason @ CloseReason::TimedOut(_)) = self.get(id).and_then(|timed| timed.reason) {
+            // It has been told, and still waits for an answer that it owes.
+            return self.close_as(id, reason);
+        }
         self.restart_clock(id, which);
         self.call(app, id, |handler, cx| handler.handle_timeout(cx, which));
         let reason = CloseReason::TimedOut(which);
         if which == Timeout::Connect {
             self.close_as(id, reason);
         }
-        let Some(Entry { dispatcher, .. }) = self.entry_mut(id) else { return };
-        // A channel that closes over it, at once or when done, does so for that reason.
-        if matches!(dispatcher.state, State::Draining | State::Lingering | State::Closed)
-            && matches!(
+        let Some(Entry { dispatcher, pauses, .. }) = self.entry_mut(id) else { return };
+        // A channel that closes over it, at once, when done or when answered, does so for that reason.
+        let closes = match dispatcher.state {
+            State::Draining | State::Lingering | State::Closed => matches!(
                 dispatcher.reason,
                 Some(CloseReason::Local | CloseReason::Eof | CloseReason::ShutDown)
-            )
-        {
+            ),
+            _ => pauses.contains(Pauses::ENDING),
+        };
+        if closes {
             dispatcher.reason = Some(reason);
         }
     }

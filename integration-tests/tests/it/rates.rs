@@ -458,3 +458,22 @@ fn datagrams_by_address_stay_within_a_rate() -> Result {
     assert_eq!(read.get(), 1200);
     Ok(())
 }
+
+#[test]
+fn a_queue_that_was_dropped_behind_a_rate_lets_its_source_go_on() -> Result {
+    let (mut sim, log) = (Simulation::new(())?, Log::new());
+    let (dispatcher, _peer) = sim.pair()?;
+    let target = sim.map.add(dispatcher, Recorder::new(&log))?;
+    let (dispatcher, _other) = sim.pair()?;
+    let source = sim.map.add(dispatcher, Recorder::new(&log))?;
+    sim.map.couple(source, target);
+    sim.map.set_write_rate(target, Some(Rate { bytes: 1000, per: Duration::from_secs(1000) }));
+    sim.map.push(target, vec![0; asyncore::HIGH_MARK + 4096]);
+    sim.settle()?;
+    assert!(!sim.map.is_reading(source));
+    sim.map.discard_output(target);
+    sim.map.push(target, b"small");
+    sim.settle()?;
+    assert!(sim.map.is_reading(source));
+    Ok(())
+}

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use asynchat::{AsyncChat, Chat, Conversation};
-use asyncore::testing::{Faults, Peer, Simulation};
+use asyncore::testing::{Faults, Peer, Simulation, each_seed};
 use asyncore::{
     Channel, ChannelId, CloseReason, Context, DRAIN_TIME, Limits, Options, Rate, Received, Result, Timeout,
 };
@@ -16,6 +16,7 @@ enum Then {
     Default,
     GoOn,
     SayGoodbye,
+    SayGoodbyeWhenAnswered,
     Close,
     Fail,
     Panic,
@@ -51,6 +52,10 @@ impl Channel<Seen> for Timed {
             Then::SayGoodbye => {
                 cx.map.push(cx.id, b"421 timeout\r\n");
                 cx.map.close_when_done(cx.id);
+            }
+            Then::SayGoodbyeWhenAnswered => {
+                cx.map.push(cx.id, b"421 timeout\r\n");
+                cx.map.close_when_answered(cx.id);
             }
             Then::Close => cx.map.close(cx.id),
             Then::Fail => return Err("on purpose".into()),
@@ -347,6 +352,30 @@ fn a_goodbye_that_nobody_reads_leaves_the_reason() -> Result {
     sim.advance(DRAIN_TIME)?;
     assert_eq!(sim.app.closed, [CloseReason::TimedOut(Timeout::Write)]);
     Ok(())
+}
+
+#[test]
+fn a_channel_that_owes_an_answer_says_goodbye_once_and_waits_for_it_once_more() -> Result {
+    each_seed(20, |seed| {
+        let app = Seen { then: Then::SayGoodbyeWhenAnswered, ..Seen::default() };
+        let mut sim = Simulation::with_seed(seed, app)?;
+        let (dispatcher, mut peer) = sim.pair()?;
+        let id = sim.map.add(dispatcher, Timed)?;
+        sim.map.set_timeout(id, Timeout::Idle, Some(seconds(10)));
+        sim.settle()?;
+        let mut faults = Faults::none();
+        faults.delay = seconds(50);
+        sim.set_faults(faults);
+        // Answered after up to 50 s: before the clock has run out, after that, or too late.
+        sim.map.spawn_blocking(id, || (), |_: &mut Timed, _, ()| Ok(()))?;
+        sim.advance(seconds(19))?;
+        assert_eq!(sim.app.told, [Timeout::Idle]);
+        peer.close();
+        sim.advance(seconds(100))?;
+        assert_eq!(sim.app.told, [Timeout::Idle]);
+        assert_eq!(sim.app.closed, [CloseReason::TimedOut(Timeout::Idle)]);
+        Ok(())
+    })
 }
 
 #[test]
