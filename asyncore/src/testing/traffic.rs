@@ -23,7 +23,9 @@ impl Wires {
             at = at.max(wire.last_arrival);
             wire.last_arrival = at;
         }
-        if at <= self.now {
+        // What is due already, because a callback took its time, arrives first.
+        let is_next = self.flights.first_key_value().is_none_or(|((first, _), _)| *first > self.now);
+        if at <= self.now && is_next {
             return self.arrive(Flight { from, load });
         }
         self.sent += 1;

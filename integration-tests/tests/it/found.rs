@@ -172,6 +172,22 @@ fn a_channel_that_closes_once_it_is_connected_is_not_told_of_a_shutdown() -> Res
 }
 
 #[test]
+fn bytes_do_not_overtake_when_a_callback_takes_its_time() -> Result {
+    let mut sim = Simulation::new(Log::new())?;
+    let clock = sim.clock();
+    let (dispatcher, mut peer) = sim.pair()?;
+    let id = sim.map.add(dispatcher, Told)?;
+    let mut slow = Faults::none();
+    slow.delay = Duration::from_millis(50);
+    sim.set_faults(slow);
+    sim.map.send(id, b"first ")?;
+    clock.pass(Duration::from_millis(60));
+    sim.set_faults(Faults::none());
+    sim.map.send(id, b"second")?;
+    sim.expect(&mut peer, "first second")
+}
+
+#[test]
 fn a_peer_that_closes_before_its_question_arrives_is_not_accepted() -> Result {
     let mut sim = Simulation::new(Log::new())?;
     let mut slow = Faults::none();

@@ -124,6 +124,8 @@ impl<'a> Here<'a> {
                     }
                     chan.bounds = *bounds;
                     chan.bounds_changed = true;
+                    chan.clocks.clear();
+                    chan.rates.clear();
                 }
             }),
             Act::Remove(who) => self.on(*who, Self::remove),
@@ -164,11 +166,29 @@ impl<'a> Here<'a> {
                     framing.discard_incoming();
                     let chan = &mut self.app.channels[me];
                     chan.read = received;
+                    chan.back = 0;
                     chan.skipping = false;
                     chan.gathered.clear();
                     self.discard_output(me);
                 }
             }
+            Act::Dawdle(time) => {
+                if let Some(clock) = &self.app.clock {
+                    clock.pass(Duration::from_millis(u64::from(*time)));
+                }
+            }
+            Act::SetTimeout(who, clock, time) => {
+                self.on(*who, |here, to| here.app.set_timeout(here.map, to, *clock, *time));
+            }
+            Act::SetRate(who, direction, rate) => {
+                self.on(*who, |here, to| here.app.set_rate(here.map, to, *direction, *rate));
+            }
+            Act::Spawn(who, panics, acts, end) => {
+                self.on(*who, |here, to| here.spawn(to, *panics, acts, *end));
+            }
+            Act::CloseWhenAnswered(who) => self.on(*who, Self::close_when_answered),
+            Act::Unread(count) => self.unread(usize::from(*count)),
+            Act::Replace(who, plan) => self.on(*who, |here, to| here.replace(to, plan)),
             Act::Shutdown(after) => self.shutdown(Duration::from_millis(u64::from(*after))),
             Act::RemoteShutdown(after) => {
                 let remote = self.map.remote();
@@ -194,7 +214,7 @@ impl<'a> Here<'a> {
         }
     }
 
-    fn close_when_done(&mut self, to: usize) {
+    pub(crate) fn close_when_done(&mut self, to: usize) {
         let id = self.app.channels[to].id;
         self.map.close_when_done(id);
         if !self.app.is_open(to) {
@@ -234,7 +254,10 @@ impl<'a> Here<'a> {
         }
         let served = self.app.running == Some((to, Callback::Read)) && self.app.lent.is_empty();
         match self.map.recv(self.app.channels[to].id, most) {
-            Ok(asyncore::Received::Data(data)) => self.app.received(to, &data, served),
+            Ok(asyncore::Received::Data(data)) => {
+                self.app.channels[to].received_outside |= !served;
+                self.app.received(to, &data, served);
+            }
             Ok(_) => {}
             Err(error) => self.app.wrong(format!("recv of channel {to} fails: {error}")),
         }
@@ -271,6 +294,11 @@ impl<'a> Here<'a> {
             self.app.seen.saw("removed");
             self.app.channels[to].life = crate::model::Life::Removed;
             self.app.leave_map(to);
+            let chan = &mut self.app.channels[to];
+            if std::mem::take(&mut chan.answering) {
+                // What it was to close after does not come any more.
+                chan.ending = Ending::WhenDone;
+            }
             self.app.detached.push_back((to, dispatcher, handler));
         }
     }
@@ -312,9 +340,10 @@ impl<'a> Here<'a> {
             let inside = |map: &mut Map<Model>, app: &mut Model, framing: Option<&mut Framing>| {
                 app.lent.push(to);
                 let outcome = catch_unwind(AssertUnwindSafe(|| {
-                    Here { map, app, me: Some(to), framing, on: None }.all(acts, end)
+                    Here { map: &mut *map, app: &mut *app, me: Some(to), framing, on: None }.all(acts, end)
                 }));
                 app.lent.pop();
+                app.hand_over(map, to);
                 match outcome {
                     Ok(done) => drop(done),
                     Err(panic) => {

@@ -45,6 +45,7 @@ impl Model {
         let expected = chan.out.queued(length(dispatcher.bytes_out()));
         let (forced, errs) = (chan.forced, chan.error_due);
         let queued = dispatcher.queued();
+        self.look(map, me);
         self.check(queued == expected, || {
             format!("channel {me} has {queued} bytes queued, and {expected} were pushed")
         });
@@ -53,7 +54,7 @@ impl Model {
         if matches!(self.channels[me].plan.kind, Kind::Raw { .. })
             && self.channels[me].ending != Ending::WhenDone
         {
-            let read = self.channels[me].read;
+            let read = self.channels[me].read + self.channels[me].back;
             let received = length(dispatcher.bytes_in());
             self.check(read == received, || format!("channel {me}: {received} bytes received, {read} given"));
         }
@@ -128,11 +129,13 @@ impl Model {
             && state == State::Connecting
         {
             self.check(place == Place::Silent, || format!("channel {me} still connects to {place:?}"));
-            return;
+            return self.check_clocks(me, true);
         }
         if chan.address.is_some() {
             return;
         }
+        self.check_clocks(me, false);
+        let chan = &self.channels[me];
         let due = chan.connect_due;
         self.check(!due, || format!("channel {me} has not heard handle_connect"));
         let told = self.channels[me].told_shutdown || self.channels[me].ending == Ending::WhenDone;
@@ -143,6 +146,13 @@ impl Model {
         if chan.wants.panic.get() && is_asked && self.is_held(map, me) == Level::No {
             self.wrong(format!("channel {me} is open, and its predicate panics"));
         }
+        let works = self.works(me);
+        let same = self
+            .jobs
+            .iter()
+            .filter(|job| job.channel == me && job.waits)
+            .all(|job| job.chat == self.is_chat(me));
+        self.check(works == 0 || !same, || format!("channel {me} waits for {works} pieces of work"));
         self.check_mark(map, me, state);
         self.check_output(dispatcher, me, buffer);
         self.check_reading(map, me, state);
@@ -206,7 +216,7 @@ impl Model {
         let chan = &self.channels[me];
         let Some(peer) = chan.peer else { return };
         let open = matches!(state, State::Open | State::Finishing | State::WriteClosed);
-        if !open || chan.paused || !chan.wants.read.get() || held != Level::No {
+        if !open || chan.answering || chan.paused || !chan.wants.read.get() || held != Level::No {
             if open && chan.paused {
                 self.seen.saw("rest: paused");
             }
@@ -223,11 +233,14 @@ impl Model {
             }
             return;
         }
-        let (read, told_eof) = (chan.read, chan.told_eof);
+        let (read, back, told_eof) = (chan.read, chan.back, chan.told_eof);
         let is_chat = matches!(chan.plan.kind, Kind::Chat { .. });
         let received = map.get(chan.id).map_or(0, |dispatcher| length(dispatcher.bytes_in()));
         self.check(unsent == 0 && received == sent, || {
             format!("channel {me} reads, and has {received} of {sent} bytes")
+        });
+        self.check(is_chat || back == 0, || {
+            format!("channel {me} reads, and {back} bytes that were put back wait")
         });
         self.check(told_eof || !ended, || format!("channel {me} has not heard handle_eof"));
         if is_chat && !told_eof && !self.channels[me].skipping {

@@ -3,8 +3,8 @@
 use fastrand::Rng;
 
 use crate::script::{
-    Act, Bounds, Callback, End, Ends, Kind, Made, PeerAct, Place, Plan, Reaction, Script, Setup, Step,
-    Unkind, Want, Who,
+    Act, Bounds, Callback, Clock, Direction, End, Ends, Kind, Made, PeerAct, Place, Plan, Reaction, Script,
+    Setup, Step, Unkind, Want, Who,
 };
 
 /// The script of a seed.
@@ -12,7 +12,7 @@ pub(crate) fn script(seed: u64) -> Script {
     let mut chance = Chance { rng: Rng::with_seed(seed), depth: 0 };
     let setup = chance.setup();
     let mut steps = vec![Step::Faults(chance.unkind())];
-    for _ in 0..chance.rng.usize(15..60) {
+    for _ in 0..chance.rng.usize(20..120) {
         steps.push(chance.step());
     }
     if chance.one_in(4) {
@@ -46,6 +46,7 @@ impl Chance {
             accept_budget: self.rng.usize(1..4),
             output: if self.one_in(4) { self.rng.usize(600..4000) } else { 1 << 20 },
             posts: if self.one_in(6) { self.rng.usize(1..4) } else { 1000 },
+            jobs: if self.one_in(6) { self.rng.usize(1..4) } else { 1000 },
             bounds: self.bounds(),
         }
     }
@@ -150,7 +151,7 @@ impl Chance {
                 in_size: if self.one_in(3) { self.rng.u16(0..50) } else { 4096 },
             }
         };
-        let most = if self.depth > 2 { 1 } else { 6 };
+        let most = if self.depth > 2 { 1 } else { 10 };
         let reactions = (0..self.rng.usize(0..=most)).map(|_| self.reaction()).collect();
         self.depth -= 1;
         Plan {
@@ -159,18 +160,19 @@ impl Chance {
             echoes: self.one_in(2),
             outlives_eof: self.one_in(3),
             outlives_errors: self.one_in(3),
+            outlives_timeouts: self.one_in(3),
             reactions,
         }
     }
 
     fn reaction(&mut self) -> Reaction {
         use Callback::{
-            Accepted, Close, Collect, Connect, Drained, Eof, Error, Expt, Found, Read, Shutdown, Timer,
-            TooLong, Write,
+            Accepted, Close, Collect, Connect, Done, Drained, Eof, Error, Expt, Found, Read, Shutdown,
+            Timeout, Timer, TooLong, Write,
         };
-        const ON: [Callback; 24] = [
+        const ON: [Callback; 26] = [
             Connect, Connect, Connect, Accepted, Read, Read, Read, Read, Write, Expt, Collect, Found, Found,
-            Found, Found, TooLong, Eof, Eof, Drained, Drained, Timer, Shutdown, Error, Close,
+            Found, Found, TooLong, Eof, Eof, Drained, Drained, Timer, Timeout, Done, Shutdown, Error, Close,
         ];
         Reaction { on: self.pick(&ON), acts: self.acts(), end: self.end() }
     }
@@ -213,10 +215,21 @@ impl Chance {
         made
     }
 
+    fn clock(&mut self) -> Clock {
+        match self.rng.u32(0..8) {
+            0 => Clock::Connect,
+            1 | 2 => Clock::Idle,
+            3 => Clock::Read,
+            4 | 5 => Clock::Write,
+            6 => Clock::Total,
+            _ => Clock::Rate(self.rng.u16(0..100)),
+        }
+    }
+
     fn act(&mut self) -> Act {
         // A plan, or calls inside calls, only so deep.
         let deep = self.depth > 3;
-        match self.rng.u32(0..150) {
+        match self.rng.u32(0..185) {
             0..30 => Act::Push(self.who(), self.length()),
             30..35 => Act::Broadcast((0..self.rng.usize(1..5)).map(|_| self.who()).collect(), self.length()),
             35..38 => Act::Send(self.who(), self.length()),
@@ -253,7 +266,7 @@ impl Chance {
             96..100 if !deep => {
                 let place = match self.rng.u32(0..6) {
                     0 => Place::Refusing,
-                    1 => Place::Silent,
+                    1 | 2 => Place::Silent,
                     _ => Place::Answering,
                 };
                 Act::Connect(place, self.plan())
@@ -272,6 +285,25 @@ impl Chance {
             144 if self.one_in(8) => Act::Shutdown(self.wait()),
             145 if self.one_in(8) => Act::RemoteShutdown(self.wait()),
             146 => Act::Poll,
+            150..153 => Act::Dawdle(self.wait()),
+            153..159 => {
+                let time = if self.one_in(5) { None } else { Some(self.rng.u16(0..300)) };
+                match self.clock() {
+                    // Of one that may still connect.
+                    Clock::Connect => Act::SetTimeout(Who::Late(self.rng.u8(0..2)), Clock::Connect, time),
+                    clock => Act::SetTimeout(self.who(), clock, time),
+                }
+            }
+            159..165 => {
+                let rate =
+                    if self.one_in(4) { None } else { Some((self.rng.u16(50..400), self.rng.u16(1..100))) };
+                let direction = self.pick(&[Direction::Reads, Direction::Writes]);
+                Act::SetRate(self.who(), direction, rate)
+            }
+            165..171 if !deep => Act::Spawn(self.who(), self.one_in(10), self.acts(), self.end()),
+            171..173 => Act::CloseWhenAnswered(self.who()),
+            173..177 => Act::Unread(self.length()),
+            177..183 if !deep => Act::Replace(self.who(), self.plan()),
             _ => Act::Push(Who::Me, self.length()),
         }
     }

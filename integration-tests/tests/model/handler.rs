@@ -4,10 +4,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 
 use asynchat::{AsyncChat, Chat, Collected, Conversation, Framing, OnTooLong, Terminator};
-use asyncore::{Channel, CloseReason, Context, Dispatcher, Error, Map, Received, Result, TimerId};
+use asyncore::{Channel, CloseReason, Context, Dispatcher, Error, Map, Received, Result, Timeout, TimerId};
 
 use crate::act::{self, Here, Planned};
-use crate::model::{Budget, Model, Wants};
+use crate::model::{Budget, Cause, Model, Wants};
 use crate::rules::Left;
 use crate::script::{Callback, Ends, Kind, Plan};
 
@@ -62,38 +62,23 @@ pub(crate) fn terminator(ends: Ends) -> Terminator {
 }
 
 /// A callback: the model hears of it, the plan's reaction runs, then `body`.
-fn told(
+pub(crate) fn told(
     cx: &mut Context<'_, Model>,
-    framing: Option<&mut Framing>,
+    mut framing: Option<&mut Framing>,
     me: usize,
     on: Callback,
-    body: impl FnOnce(&mut Context<'_, Model>) -> Result,
+    body: impl FnOnce(&mut Context<'_, Model>, Option<&mut Framing>) -> Result,
 ) -> Result {
     cx.app.enter(cx.map, me, cx.id, on);
     let outcome = catch_unwind(AssertUnwindSafe(|| {
-        act::react(cx.map, cx.app, framing, me, on)?;
-        body(cx)
+        act::react(cx.map, cx.app, framing.as_deref_mut(), me, on)?;
+        body(cx, framing)
     }));
-    let left = match &outcome {
-        Ok(Ok(())) => Left::Well,
-        Ok(Err(_)) => Left::Failed,
-        Err(panic) => {
-            if !panic.is::<Planned>() {
-                cx.app.wrong(format!("channel {me}: {on:?} panics by itself"));
-            }
-            Left::Panicked
-        }
-    };
-    cx.app.leave(cx.map, me, on, left);
-    outcome.unwrap_or_else(|panic| resume_unwind(panic))
+    left(cx.map, cx.app, me, on, outcome)
 }
 
 /// As [`told`], in a conversation.
-fn told_chat(cx: &mut Conversation<'_, Model>, me: usize, on: Callback) -> Result {
-    told_chat_then(cx, me, on, |_, _| Ok(()))
-}
-
-fn told_chat_then(
+fn told_chat(
     cx: &mut Conversation<'_, Model>,
     me: usize,
     on: Callback,
@@ -104,17 +89,28 @@ fn told_chat_then(
         act::react(cx.map, cx.app, Some(cx.framing), me, on)?;
         body(cx.map, cx.app)
     }));
+    left(cx.map, cx.app, me, on, outcome)
+}
+
+/// A callback has come back.
+fn left(
+    map: &Map<Model>,
+    app: &mut Model,
+    me: usize,
+    on: Callback,
+    outcome: std::thread::Result<Result>,
+) -> Result {
     let left = match &outcome {
         Ok(Ok(())) => Left::Well,
         Ok(Err(_)) => Left::Failed,
         Err(panic) => {
             if !panic.is::<Planned>() {
-                cx.app.wrong(format!("channel {me}: {on:?} panics by itself"));
+                app.wrong(format!("channel {me}: {on:?} panics by itself"));
             }
             Left::Panicked
         }
     };
-    cx.app.leave(cx.map, me, on, left);
+    app.leave(map, me, on, left);
     outcome.unwrap_or_else(|panic| resume_unwind(panic))
 }
 
@@ -142,6 +138,19 @@ fn error(map: &mut Map<Model>, app: &mut Model, me: usize) {
     }
 }
 
+/// A clock has run out: the channel closes over it, if the plan does not say otherwise.
+fn timeout(map: &mut Map<Model>, app: &mut Model, me: usize, which: Timeout) -> Result {
+    let chan = &mut app.channels[me];
+    chan.timeouts += 1;
+    if !chan.plan.outlives_timeouts || chan.timeouts > MOST_TIMEOUTS {
+        let reason = CloseReason::TimedOut(which);
+        map.close_with(app.channels[me].id, reason);
+        // One that was to close when done over another timeout before keeps that.
+        app.closed(me, Cause::Exactly(reason));
+    }
+    Ok(())
+}
+
 fn eof(map: &mut Map<Model>, app: &mut Model, me: usize) {
     if !app.channels[me].plan.outlives_eof {
         Here { map, app, me: Some(me), framing: None, on: None }
@@ -163,7 +172,7 @@ impl Channel<Model> for Raw {
 
     fn handle_read(&mut self, cx: &mut Context<'_, Model>) -> Result {
         let Self { me, most, greedy, .. } = *self;
-        told(cx, None, me, Callback::Read, |cx| {
+        told(cx, None, me, Callback::Read, |cx, _| {
             while let Received::Data(data) = cx.map.recv(cx.id, most)? {
                 cx.app.received(me, &data, true);
                 echo(cx.map, cx.app, me, data.len());
@@ -177,7 +186,7 @@ impl Channel<Model> for Raw {
 
     fn handle_write(&mut self, cx: &mut Context<'_, Model>) -> Result {
         let wants = Rc::clone(&self.wants);
-        told(cx, None, self.me, Callback::Write, |_| {
+        told(cx, None, self.me, Callback::Write, |_, _| {
             // Once is enough, or it would be called without end.
             wants.write.set(false);
             Ok(())
@@ -187,33 +196,40 @@ impl Channel<Model> for Raw {
     fn handle_expt(&mut self, cx: &mut Context<'_, Model>) -> Result {
         let taken = cx.map.recv_urgent(cx.id)?;
         cx.app.check(taken.is_some(), || "handle_expt without an urgent byte".to_owned());
-        told(cx, None, self.me, Callback::Expt, |_| Ok(()))
+        told(cx, None, self.me, Callback::Expt, |_, _| Ok(()))
     }
 
     fn handle_connect(&mut self, cx: &mut Context<'_, Model>) -> Result {
-        told(cx, None, self.me, Callback::Connect, |_| Ok(()))
+        told(cx, None, self.me, Callback::Connect, |_, _| Ok(()))
     }
 
     fn handle_eof(&mut self, cx: &mut Context<'_, Model>) -> Result {
         let me = self.me;
-        told(cx, None, me, Callback::Eof, |cx| {
+        told(cx, None, me, Callback::Eof, |cx, _| {
             eof(cx.map, cx.app, me);
             Ok(())
         })
     }
 
     fn handle_drained(&mut self, cx: &mut Context<'_, Model>) -> Result {
-        told(cx, None, self.me, Callback::Drained, |_| Ok(()))
+        told(cx, None, self.me, Callback::Drained, |_, _| Ok(()))
     }
 
     fn handle_timer(&mut self, cx: &mut Context<'_, Model>, id: TimerId) -> Result {
         timer(cx.map, cx.app, self.me, id);
-        told(cx, None, self.me, Callback::Timer, |_| Ok(()))
+        told(cx, None, self.me, Callback::Timer, |_, _| Ok(()))
+    }
+
+    fn handle_timeout(&mut self, cx: &mut Context<'_, Model>, which: Timeout) -> Result {
+        let me = self.me;
+        cx.app.in_turn(cx.map);
+        cx.app.times_out(cx.map, me, which);
+        told(cx, None, me, Callback::Timeout, |cx, _| timeout(cx.map, cx.app, me, which))
     }
 
     fn handle_shutdown(&mut self, cx: &mut Context<'_, Model>) -> Result {
         let me = self.me;
-        told(cx, None, me, Callback::Shutdown, |cx| {
+        told(cx, None, me, Callback::Shutdown, |cx, _| {
             eof(cx.map, cx.app, me);
             Ok(())
         })
@@ -221,7 +237,7 @@ impl Channel<Model> for Raw {
 
     fn handle_error(&mut self, cx: &mut Context<'_, Model>, _: &Error) {
         let me = self.me;
-        drop(told(cx, None, me, Callback::Error, |cx| {
+        drop(told(cx, None, me, Callback::Error, |cx, _| {
             error(cx.map, cx.app, me);
             Ok(())
         }));
@@ -229,21 +245,21 @@ impl Channel<Model> for Raw {
 
     fn handle_close(&mut self, cx: &mut Context<'_, Model>, reason: CloseReason) {
         cx.app.told_close(self.me, reason);
-        drop(told(cx, None, self.me, Callback::Close, |_| Ok(())));
+        drop(told(cx, None, self.me, Callback::Close, |_, _| Ok(())));
     }
 }
 
 impl Chat<Model> for Talk {
     fn collect_incoming_data(&mut self, cx: &mut Conversation<'_, Model>, data: &[u8]) -> Result<Collected> {
         cx.app.channels[self.me].gathered.extend_from_slice(data);
-        told_chat(cx, self.me, Callback::Collect)?;
+        told_chat(cx, self.me, Callback::Collect, |_, _| Ok(()))?;
         Ok(if self.takes { Collected::Taken } else { Collected::Kept })
     }
 
     fn found_terminator(&mut self, cx: &mut Conversation<'_, Model>, message: &[u8]) -> Result {
         let me = self.me;
         cx.app.found(me, message);
-        told_chat_then(cx, me, Callback::Found, |map, app| {
+        told_chat(cx, me, Callback::Found, |map, app| {
             echo(map, app, me, message.len());
             Ok(())
         })
@@ -251,34 +267,41 @@ impl Chat<Model> for Talk {
 
     fn handle_too_long(&mut self, cx: &mut Conversation<'_, Model>, _start: &[u8]) -> Result {
         cx.app.too_long(self.me);
-        told_chat(cx, self.me, Callback::TooLong)
+        told_chat(cx, self.me, Callback::TooLong, |_, _| Ok(()))
     }
 
     fn handle_connect(&mut self, cx: &mut Conversation<'_, Model>) -> Result {
-        told_chat(cx, self.me, Callback::Connect)
+        told_chat(cx, self.me, Callback::Connect, |_, _| Ok(()))
     }
 
     fn handle_eof(&mut self, cx: &mut Conversation<'_, Model>, rest: &[u8]) -> Result {
         let me = self.me;
         cx.app.rest_of_input(me, rest);
-        told_chat_then(cx, me, Callback::Eof, |map, app| {
+        told_chat(cx, me, Callback::Eof, |map, app| {
             eof(map, app, me);
             Ok(())
         })
     }
 
     fn handle_drained(&mut self, cx: &mut Conversation<'_, Model>) -> Result {
-        told_chat(cx, self.me, Callback::Drained)
+        told_chat(cx, self.me, Callback::Drained, |_, _| Ok(()))
     }
 
     fn handle_timer(&mut self, cx: &mut Conversation<'_, Model>, id: TimerId) -> Result {
         timer(cx.map, cx.app, self.me, id);
-        told_chat(cx, self.me, Callback::Timer)
+        told_chat(cx, self.me, Callback::Timer, |_, _| Ok(()))
+    }
+
+    fn handle_timeout(&mut self, cx: &mut Conversation<'_, Model>, which: Timeout) -> Result {
+        let me = self.me;
+        cx.app.in_turn(cx.map);
+        cx.app.times_out(cx.map, me, which);
+        told_chat(cx, me, Callback::Timeout, |map, app| timeout(map, app, me, which))
     }
 
     fn handle_shutdown(&mut self, cx: &mut Conversation<'_, Model>) -> Result {
         let me = self.me;
-        told_chat_then(cx, me, Callback::Shutdown, |map, app| {
+        told_chat(cx, me, Callback::Shutdown, |map, app| {
             eof(map, app, me);
             Ok(())
         })
@@ -286,7 +309,7 @@ impl Chat<Model> for Talk {
 
     fn handle_error(&mut self, cx: &mut Conversation<'_, Model>, _: &Error) {
         let me = self.me;
-        drop(told_chat_then(cx, me, Callback::Error, |map, app| {
+        drop(told_chat(cx, me, Callback::Error, |map, app| {
             error(map, app, me);
             Ok(())
         }));
@@ -294,14 +317,14 @@ impl Chat<Model> for Talk {
 
     fn handle_close(&mut self, cx: &mut Conversation<'_, Model>, reason: CloseReason) {
         cx.app.told_close(self.me, reason);
-        drop(told_chat(cx, self.me, Callback::Close));
+        drop(told_chat(cx, self.me, Callback::Close, |_, _| Ok(())));
     }
 }
 
 impl Channel<Model> for Door {
     fn handle_accepted(&mut self, cx: &mut Context<'_, Model>, accepted: Dispatcher) -> Result {
         let guest = cx.app.knocks(cx.map, self.me, &accepted);
-        told(cx, None, self.me, Callback::Accepted, |cx| {
+        told(cx, None, self.me, Callback::Accepted, |cx, _| {
             if let Some((peer, plan)) = guest {
                 act::add(cx.map, cx.app, accepted, &plan, Some(peer));
             }
@@ -311,12 +334,12 @@ impl Channel<Model> for Door {
 
     fn handle_timer(&mut self, cx: &mut Context<'_, Model>, id: TimerId) -> Result {
         timer(cx.map, cx.app, self.me, id);
-        told(cx, None, self.me, Callback::Timer, |_| Ok(()))
+        told(cx, None, self.me, Callback::Timer, |_, _| Ok(()))
     }
 
     fn handle_shutdown(&mut self, cx: &mut Context<'_, Model>) -> Result {
         let me = self.me;
-        told(cx, None, me, Callback::Shutdown, |cx| {
+        told(cx, None, me, Callback::Shutdown, |cx, _| {
             eof(cx.map, cx.app, me);
             Ok(())
         })
@@ -324,7 +347,7 @@ impl Channel<Model> for Door {
 
     fn handle_error(&mut self, cx: &mut Context<'_, Model>, _: &Error) {
         let me = self.me;
-        drop(told(cx, None, me, Callback::Error, |cx| {
+        drop(told(cx, None, me, Callback::Error, |cx, _| {
             error(cx.map, cx.app, me);
             Ok(())
         }));
@@ -332,7 +355,7 @@ impl Channel<Model> for Door {
 
     fn handle_close(&mut self, cx: &mut Context<'_, Model>, reason: CloseReason) {
         cx.app.told_close(self.me, reason);
-        drop(told(cx, None, self.me, Callback::Close, |_| Ok(())));
+        drop(told(cx, None, self.me, Callback::Close, |_, _| Ok(())));
     }
 }
 
@@ -366,3 +389,6 @@ impl Model {
         Some((peer, plan))
     }
 }
+
+/// No channel goes on after more timeouts than this.
+const MOST_TIMEOUTS: u32 = 5;

@@ -100,7 +100,7 @@ impl Here<'_> {
         let remote = self.map.remote();
         let number = self.app.posts.made;
         let posted = remote.post(move |map, app| {
-            app.post_runs(number);
+            app.post_runs(map, number);
             drop(Here::outside(map, app).all(&acts, end));
         });
         self.app.posted(posted);
@@ -115,7 +115,7 @@ impl Here<'_> {
         let (id, data) = (self.app.channels[to].id, self.app.bytes(count));
         let (number, size) = (self.app.posts.made, count);
         let posted = remote.post(move |map, app| {
-            app.post_runs(number);
+            app.post_runs(map, number);
             app.learn_closed(map, Cause::Unknown);
             let mut here = Here::outside(map, app);
             let is_same = here.app.channels[to].id == id;
@@ -131,7 +131,7 @@ impl Here<'_> {
         self.app.posts.pushes += 1;
         let number = self.app.posts.made;
         let posted = remote.post(move |map, app| {
-            app.post_runs(number);
+            app.post_runs(map, number);
             app.posts.pushes -= 1;
             let Some((to, expected, queued)) = app.watched.take() else { return };
             let mut here = Here::outside(map, app);
@@ -178,7 +178,8 @@ impl Model {
         }
     }
 
-    fn post_runs(&mut self, number: u64) {
+    fn post_runs(&mut self, map: &Map<Self>, number: u64) {
+        self.in_turn(map);
         let run = self.posts.run;
         self.note(|| format!("  post {number}"));
         self.check(number == run, || format!("post {number} runs, after {run} others"));

@@ -9,6 +9,7 @@
 
 mod act;
 mod checks;
+mod clocks;
 mod generate;
 mod handler;
 mod later;
@@ -22,6 +23,7 @@ mod run;
 mod script;
 mod seen;
 mod shrink;
+mod work;
 
 use script::Script;
 use seen::Seen;
@@ -84,6 +86,8 @@ const REACHED: &[&str] = &[
     "handle_eof",
     "handle_drained",
     "handle_timer",
+    "handle_timeout",
+    "blocking work is done",
     "handle_shutdown",
     "handle_error",
     "handle_close",
@@ -91,6 +95,7 @@ const REACHED: &[&str] = &[
     "closed: Eof",
     "closed: Reset",
     "closed: Refused",
+    "closed: TimedOut",
     "closed: TimedOut(Drain)",
     "closed: TooLong",
     "closed: OutputFull",
@@ -109,7 +114,18 @@ const REACHED: &[&str] = &[
     "one-shot",
     "interval",
     "post: Full",
+    "spawn: Full",
+    "work: panicked",
+    "timeout: Connect",
+    "timeout: Idle",
+    "timeout: Rate",
+    "timeout: Read",
+    "timeout: Total",
+    "timeout: Write",
+    "rate reached",
     "removed",
+    "replaced",
+    "unread",
     "error",
     "panic",
     "accept budget reached",
@@ -129,10 +145,12 @@ const REACHED: &[&str] = &[
     "CancelTimer",
     "Close",
     "CloseAll",
+    "CloseWhenAnswered",
     "CloseWhenDone",
     "CloseWith",
     "Connect",
     "Couple",
+    "Dawdle",
     "DiscardBuffers",
     "DiscardOutput",
     "Every",
@@ -149,18 +167,23 @@ const REACHED: &[&str] = &[
     "RemotePush",
     "RemoteShutdown",
     "Remove",
+    "Replace",
     "ResetTimer",
     "Resume",
     "Send",
     "SetInterval",
     "SetLimits",
+    "SetRate",
+    "SetTimeout",
     "SetTimer",
     "Shutdown",
     "ShutdownWrite",
+    "Spawn",
     "Stop",
     "Terminator",
     "Touch",
     "Uncouple",
+    "Unread",
     "Want",
     "With",
 ];

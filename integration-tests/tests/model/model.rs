@@ -9,8 +9,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use asyncore::testing::{Peer, PeerListener, VirtualClock};
-use asyncore::{Address, Channel, ChannelId, CloseReason, Dispatcher, Map, Pushed, State, TimerId};
+use asyncore::{Address, Channel, ChannelId, CloseReason, Dispatcher, Map, Pushed, State, Timeout, TimerId};
 
+use crate::clocks::{Limited, Moved, Running};
 use crate::queue::Out;
 use crate::script::{Bounds, Callback, Ends, Kind, Place, Plan, Script};
 use crate::seen::Seen;
@@ -32,6 +33,12 @@ pub(crate) struct Model {
     pub(crate) detached: VecDeque<(usize, Dispatcher, Box<dyn Channel<Self>>)>,
     pub(crate) answering: Option<PeerListener>,
     pub(crate) posts: Posts,
+    pub(crate) jobs: Vec<Job>,
+    pub(crate) most_jobs: usize,
+    /// At most so many of them.
+    pub(crate) jobs_under_way: usize,
+    /// The turn that is under way, and when it began.
+    pub(crate) turn: (u64, Duration),
     /// Whose callback runs.
     pub(crate) running: Option<(usize, Callback)>,
     /// Whose handler is lent to `with`.
@@ -119,6 +126,23 @@ pub(crate) struct Chan {
     /// It closed in `handle_error`, where it was to close when done before.
     pub(crate) erred: bool,
     pub(crate) budget: Budget,
+    pub(crate) clocks: Vec<Running>,
+    /// The clock that ran out, if it was left to close over that.
+    pub(crate) timed_out: Option<Timeout>,
+    pub(crate) timeouts: u32,
+    pub(crate) input: Moved,
+    pub(crate) output: Moved,
+    pub(crate) rates: Vec<Limited>,
+    /// It closes once its blocking work is done.
+    pub(crate) answering: bool,
+    /// Of what was received, so many bytes were put back.
+    pub(crate) back: usize,
+    /// Somebody else than its own `handle_read` has received for it.
+    pub(crate) received_outside: bool,
+    /// It is a chat that was handed over, and has not been called yet.
+    pub(crate) prepares: bool,
+    /// What it becomes when its callback returns.
+    pub(crate) next: Option<(Plan, Rc<Wants>)>,
 }
 
 /// Of a channel's last turn: what it received then, or accepted, and how much it may.
@@ -213,6 +237,16 @@ impl PeerSide {
     }
 }
 
+/// A piece of blocking work.
+pub(crate) struct Job {
+    pub(crate) channel: usize,
+    pub(crate) panics: bool,
+    /// Its result has not been told.
+    pub(crate) waits: bool,
+    /// Its result is for a handler of another kind.
+    pub(crate) chat: bool,
+}
+
 pub(crate) struct Timer {
     pub(crate) id: TimerId,
     /// `None`: the map's.
@@ -241,6 +275,10 @@ impl Model {
             detached: VecDeque::new(),
             answering: None,
             posts: Posts { most: setup.posts, ..Posts::default() },
+            jobs: Vec::new(),
+            most_jobs: setup.jobs,
+            jobs_under_way: 0,
+            turn: (0, Duration::ZERO),
             running: None,
             lent: Vec::new(),
             in_loop: false,
@@ -339,6 +377,17 @@ impl Model {
             erring: false,
             erred: false,
             budget: Budget::default(),
+            clocks: Vec::new(),
+            timed_out: None,
+            timeouts: 0,
+            input: Moved::default(),
+            output: Moved::default(),
+            rates: Vec::new(),
+            answering: false,
+            back: 0,
+            received_outside: false,
+            prepares: false,
+            next: None,
         });
         me
     }
@@ -363,7 +412,9 @@ impl Model {
             false => Level::No,
         };
         chan.lingers_since = None;
+        chan.answering = false;
         chan.couplings.clear();
+        self.restart_clocks(map, me);
         let known = self.channels.iter().filter(|chan| chan.id == id).count();
         self.check(known == 1, || format!("the id {id} is used again"));
     }
@@ -377,6 +428,7 @@ impl Model {
 
     /// Learns of channels that the map has closed by itself, for this reason if it is known.
     pub(crate) fn learn_closed(&mut self, map: &Map<Self>, cause: Cause) {
+        self.learn_answered(map);
         for me in 0..self.channels.len() {
             if self.channels[me].life == Life::Open && !map.is_open(self.channels[me].id) {
                 self.closed(me, cause);
@@ -398,6 +450,9 @@ impl Model {
 
     /// Its timers and couplings end with a channel.
     pub(crate) fn leave_map(&mut self, me: usize) {
+        for job in self.jobs.iter_mut().filter(|job| job.channel == me) {
+            job.waits = false;
+        }
         for timer in self.timers.iter_mut().filter(|timer| timer.channel == Some(me)) {
             timer.waits = false;
         }
@@ -421,7 +476,8 @@ impl Model {
 
     /// Whether the output of a channel that this one is coupled to holds it.
     pub(crate) fn is_held(&mut self, map: &Map<Self>, me: usize) -> Level {
-        let mut held = Level::No;
+        let chan = &self.channels[me];
+        let mut held = if chan.prepares && chan.high != Level::No { Level::Unsure } else { Level::No };
         for to in self.channels[me].couplings.clone() {
             let load = self.load(map, to, self.channels[to].id);
             let target = &mut self.channels[to];

@@ -9,6 +9,7 @@ use crate::script::{Callback, DRAIN_TIME, Kind, Place};
 impl Model {
     /// A callback of channel `me` begins.
     pub(crate) fn enter(&mut self, map: &Map<Self>, me: usize, id: ChannelId, on: Callback) {
+        self.in_turn(map);
         self.note(|| format!("  channel {me}: {on:?}"));
         self.seen.callbacks += 1;
         self.seen.saw(name(on));
@@ -27,6 +28,7 @@ impl Model {
             self.check(!is_open, || format!("channel {me}: handle_close while it is open"));
             return;
         }
+        self.look(map, me);
         let life = self.channels[me].life;
         self.check(life == Life::Open, || format!("channel {me}: {on:?} comes when it is {life:?}"));
         self.check(is_open, || format!("channel {me}: {on:?} comes to a closed channel"));
@@ -37,12 +39,13 @@ impl Model {
                 let told = std::mem::replace(&mut self.channels[me].told_connect, true);
                 self.check(!told, || format!("channel {me}: handle_connect comes twice"));
                 self.channels[me].connect_due = false;
-                // A chat is not read while its own output is high.
-                if matches!(self.channels[me].plan.kind, Kind::Chat { .. })
-                    && !self.channels[me].couplings.contains(&me)
-                {
-                    self.channels[me].couplings.push(me);
+                if self.channels[me].place.is_some() {
+                    self.restart_clocks(map, me);
                 }
+                self.prepare(me);
+            }
+            Callback::Collect | Callback::Found | Callback::TooLong if self.channels[me].prepares => {
+                self.prepare(me)
             }
             Callback::Eof => self.check_eof(me),
             Callback::Read => {
@@ -79,13 +82,25 @@ impl Model {
         }
     }
 
+    /// A chat is not read while its own output is high, from its first callback on.
+    fn prepare(&mut self, me: usize) {
+        let is_chat = self.is_chat(me);
+        let chan = &mut self.channels[me];
+        chan.prepares = false;
+        if is_chat && !chan.couplings.contains(&me) {
+            chan.couplings.push(me);
+        }
+    }
+
     fn check_order(&mut self, me: usize, on: Callback) {
         let chan = &self.channels[me];
         let connects = chan.place.is_some();
         let may_come_first = match on {
             Callback::Connect | Callback::Accepted => true,
             // While it is still connecting there is time to wait, and to fail.
-            Callback::Error | Callback::Timer | Callback::Shutdown => connects || chan.address.is_some(),
+            Callback::Error | Callback::Timer | Callback::Timeout | Callback::Done | Callback::Shutdown => {
+                connects || chan.address.is_some()
+            }
             _ => false,
         };
         let early = chan.connect_due && !may_come_first;
@@ -127,6 +142,10 @@ impl Model {
         }
         let told = self.channels[me].told_eof;
         self.check(!told, || format!("channel {me}: {on:?} comes after handle_eof"));
+        let answers = self.channels[me].answering;
+        self.check(!answers, || format!("channel {me}: {on:?} comes after close_when_answered"));
+        let replaced = self.channels[me].next.is_some();
+        self.check(!replaced, || format!("channel {me}: {on:?} comes to a replaced handler"));
     }
 
     fn check_eof(&mut self, me: usize) {
@@ -145,6 +164,8 @@ impl Model {
         let due = std::mem::replace(&mut self.channels[me].error_due, false);
         let broken = self.channels[me].out.broken();
         if due {
+        } else if self.work_panics(me) {
+            self.seen.saw("work: panicked");
         } else if let Some(state) = broken {
             if state == SourceState::Panicked {
                 self.channels[me].forced = Some(CloseReason::HandlerPanic);
@@ -166,8 +187,9 @@ impl Model {
 
     /// A callback has come back.
     pub(crate) fn leave(&mut self, map: &Map<Self>, me: usize, on: Callback, how: Left) {
-        self.running = None;
         self.learn_closed(map, Cause::Unknown);
+        self.running = None;
+        self.hand_over(map, me);
         let is_open = self.is_open(me);
         let chan = &mut self.channels[me];
         match (on, how) {
@@ -220,6 +242,7 @@ impl Model {
                 CloseReason::Local => true,
                 // It was to close when done for another reason first, both in `handle_error`.
                 CloseReason::HandlerError => chan.erred,
+                CloseReason::TimedOut(which) => chan.timed_out == Some(which),
                 CloseReason::Eof => chan.ending == Ending::WhenDone && self.has_ended(me),
                 CloseReason::ShutDown => self.was_shut_down,
                 _ => false,
@@ -235,12 +258,13 @@ impl Model {
     fn explains(&self, me: usize, reason: CloseReason) -> bool {
         let now = self.now();
         let chan = &self.channels[me];
-        let when_done = chan.ending == Ending::WhenDone;
+        let when_done = chan.ending == Ending::WhenDone || chan.answering;
         match reason {
             CloseReason::Local => when_done,
             CloseReason::Eof => self.has_ended(me),
             CloseReason::Reset => self.was_lost(me),
             CloseReason::TimedOut(Timeout::Drain) => when_done && now >= DRAIN_TIME,
+            CloseReason::TimedOut(which) => chan.timed_out == Some(which),
             CloseReason::ShutDown => self.was_shut_down,
             CloseReason::HandlerPanic => chan.wants.panic.get(),
             CloseReason::TooLong => match (self.message_limit(me), self.next_message(me), chan.peer) {
@@ -276,6 +300,7 @@ impl Model {
         let from = self.channels[me].read;
         let to = from + bytes.len();
         self.channels[me].read = to;
+        self.channels[me].back -= bytes.len().min(self.channels[me].back);
         let sent = self.peers[peer].sent;
         self.check(to <= sent, || format!("channel {me}: received {to} bytes of {sent}"));
         let expected = input(peer, from, to);
@@ -354,6 +379,7 @@ impl Model {
         let expected = input(peer, self.channels[me].read, self.peers[peer].sent);
         let takes = matches!(self.channels[me].plan.kind, Kind::Chat { takes: true, .. });
         let whole: &[u8] = if takes { &gathered } else { rest };
+        self.channels[me].read = self.peers[peer].sent;
         self.check(whole == expected, || {
             format!("channel {me}: rest {}, sent {}", whole.escape_ascii(), expected.escape_ascii())
         });
@@ -361,7 +387,8 @@ impl Model {
 
     /// A timer comes, of a channel or of the map: its place.
     pub(crate) fn timer_comes(&mut self, map: &Map<Self>, at: usize) {
-        let (now, turn) = (self.now(), map.counters().turns);
+        self.in_turn(map);
+        let (turn, now) = self.turn;
         let timer = &mut self.timers[at];
         let (waits, due, period) = (timer.waits, timer.due, timer.period);
         let twice = std::mem::replace(&mut timer.came, turn) == turn;
@@ -406,6 +433,8 @@ fn name(on: Callback) -> &'static str {
         Callback::Eof => "handle_eof",
         Callback::Drained => "handle_drained",
         Callback::Timer => "handle_timer",
+        Callback::Timeout => "handle_timeout",
+        Callback::Done => "blocking work is done",
         Callback::Shutdown => "handle_shutdown",
         Callback::Error => "handle_error",
         Callback::Close => "handle_close",
@@ -419,6 +448,7 @@ fn reason_name(reason: CloseReason) -> &'static str {
         CloseReason::Reset => "closed: Reset",
         CloseReason::Refused => "closed: Refused",
         CloseReason::TimedOut(Timeout::Drain) => "closed: TimedOut(Drain)",
+        CloseReason::TimedOut(_) => "closed: TimedOut",
         CloseReason::TooLong => "closed: TooLong",
         CloseReason::OutputFull => "closed: OutputFull",
         CloseReason::HandlerError => "closed: HandlerError",

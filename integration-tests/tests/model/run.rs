@@ -8,7 +8,7 @@ use asyncore::{Address, Dispatcher, Options, Result};
 
 use crate::act::{self, Here, Planned, address};
 use crate::handler::Door;
-use crate::model::{Model, PeerSide, input};
+use crate::model::{Ending, Life, Model, PeerSide, input};
 use crate::script::{PeerAct, Place, Plan, Script, Step, Unkind};
 use crate::seen::Seen;
 
@@ -53,6 +53,7 @@ impl Run {
         options.accept_budget = setup.accept_budget;
         options.output = setup.output;
         options.posts = setup.posts;
+        options.jobs = setup.jobs;
         options.limits = act::limits(&setup.bounds);
         let mut sim = Simulation::with_options(script.seed, options, Model::new(script))?;
         sim.app.clock = Some(sim.clock());
@@ -129,7 +130,7 @@ impl Run {
                 Here::outside(&mut self.sim.map, &mut self.sim.app).act(act);
                 Ok(())
             }
-            Step::Turn => self.turns(Simulation::turn),
+            Step::Turn => self.one_turn(),
             Step::Settle => self.turns(Simulation::settle),
             Step::Advance(time) => self.turns(|sim| sim.advance(Duration::from_millis(*time))),
             Step::Run(turns) => self.turns(|sim| {
@@ -162,6 +163,31 @@ impl Run {
         let served = serve(&mut self.sim);
         self.sim.app.in_loop = false;
         served
+    }
+
+    /// One turn, in which no channel receives more than its share.
+    fn one_turn(&mut self) -> Result {
+        let Simulation { map, app, .. } = &self.sim;
+        let before: Vec<_> = (0..app.channels.len())
+            .filter_map(|me| {
+                let chan = &app.channels[me];
+                Some((me, map.get(chan.id)?.bytes_in(), chan.bounds.read_budget.max(1)))
+            })
+            .collect();
+        self.turns(Simulation::turn)?;
+        let Simulation { map, app, .. } = &mut self.sim;
+        for (me, from, share) in before {
+            let chan = &app.channels[me];
+            let Some(dispatcher) = map.get(chan.id) else { continue };
+            let changed = chan.bounds.read_budget.max(1) != share || chan.received_outside;
+            let received = dispatcher.bytes_in() - from;
+            // Input that is dropped comes in reads of a size of their own.
+            let drops = chan.ending == Ending::WhenDone;
+            app.check(changed || drops || received <= share as u64, || {
+                format!("channel {me} received {received} bytes in a turn, of {share}")
+            });
+        }
+        Ok(())
     }
 
     fn listen(&mut self, plan: &Plan) -> Result {
@@ -297,6 +323,19 @@ impl Run {
         self.turns(|sim| {
             sim.settle()?;
             sim.advance(ACCEPT_PAUSE * pauses)?;
+            // At a limited rate, until nothing moves any more.
+            let mut before = None;
+            while sim.app.channels.iter().any(|chan| chan.life == Life::Open && !chan.rates.is_empty()) {
+                let moved = sim
+                    .map
+                    .iter()
+                    .map(|(_, dispatcher)| dispatcher.bytes_in() + dispatcher.bytes_out())
+                    .sum::<u64>();
+                if before.replace(moved) == Some(moved) {
+                    break;
+                }
+                sim.advance(THROTTLED)?;
+            }
             for _ in 0..3 {
                 sim.turn()?;
             }
@@ -329,3 +368,6 @@ impl Run {
 
 /// A listener without descriptors tries again after this.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(110);
+
+/// At the least rate of a script, something moves in this.
+const THROTTLED: Duration = Duration::from_secs(5);

@@ -22,6 +22,7 @@ pub(crate) struct Setup {
     pub(crate) accept_budget: usize,
     pub(crate) output: usize,
     pub(crate) posts: usize,
+    pub(crate) jobs: usize,
     pub(crate) bounds: Bounds,
 }
 
@@ -42,7 +43,7 @@ pub(crate) struct Bounds {
 pub(crate) const LINGER_TIME: Duration = Duration::from_millis(400);
 
 /// How long the output of a closing channel may stand still, in every script.
-pub(crate) const DRAIN_TIME: Duration = Duration::from_millis(900);
+pub(crate) const DRAIN_TIME: Duration = Duration::from_millis(300);
 
 /// Something that happens between turns, or some turns.
 #[derive(Clone, Debug)]
@@ -153,11 +154,39 @@ pub(crate) enum Act {
     RemotePush(Who, u16),
     Terminator(Ends),
     DiscardBuffers,
+    /// A callback that takes its time.
+    Dawdle(u16),
+    SetTimeout(Who, Clock, Option<u16>),
+    SetRate(Who, Direction, Option<(u16, u16)>),
+    /// Blocking work, which may panic, and what its result does.
+    Spawn(Who, bool, Vec<Self>, End),
+    CloseWhenAnswered(Who),
+    Unread(u16),
+    Replace(Who, Plan),
     Shutdown(u16),
     RemoteShutdown(u16),
     Stop,
     /// `Map::poll`, which a callback may not.
     Poll,
+}
+
+/// A timeout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Clock {
+    Connect,
+    Idle,
+    Read,
+    Write,
+    Total,
+    /// With a least rate of so many bytes.
+    Rate(u16),
+}
+
+/// What a rate limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Direction {
+    Reads,
+    Writes,
 }
 
 /// A predicate of a raw channel, or a panic in one.
@@ -205,6 +234,8 @@ pub(crate) struct Plan {
     pub(crate) outlives_eof: bool,
     /// Whether an error leaves it open.
     pub(crate) outlives_errors: bool,
+    /// Whether a timeout leaves it open.
+    pub(crate) outlives_timeouts: bool,
     /// Each is used once, the first that fits.
     pub(crate) reactions: Vec<Reaction>,
 }
@@ -249,6 +280,8 @@ pub(crate) enum Callback {
     Eof,
     Drained,
     Timer,
+    Timeout,
+    Done,
     Shutdown,
     Error,
     Close,
@@ -263,6 +296,7 @@ impl Plan {
             echoes: false,
             outlives_eof: false,
             outlives_errors: false,
+            outlives_timeouts: false,
             reactions: Vec::new(),
         }
     }
@@ -294,6 +328,7 @@ impl fmt::Display for Plan {
             (self.echoes, "echoes"),
             (self.outlives_eof, "stays open at the end"),
             (self.outlives_errors, "stays open after errors"),
+            (self.outlives_timeouts, "stays open after timeouts"),
         ] {
             if says {
                 write!(f, ", {what}")?;

@@ -125,6 +125,7 @@ fn simpler_plans(plan: &Plan) -> Vec<Plan> {
     change(plan.echoes, &|plan| plan.echoes = false);
     change(plan.outlives_eof, &|plan| plan.outlives_eof = false);
     change(plan.outlives_errors, &|plan| plan.outlives_errors = false);
+    change(plan.outlives_timeouts, &|plan| plan.outlives_timeouts = false);
     change(plan.kind != quiet.kind && plan.kind != Kind::Listener, &|plan| plan.kind = quiet.kind);
     for at in 0..plan.reactions.len() {
         change(true, &|plan| drop(plan.reactions.remove(at)));
@@ -141,6 +142,12 @@ fn simpler_acts(act: &Act) -> Vec<Act> {
         Act::AddSpare(plan) => simpler_plans(plan).into_iter().map(Act::AddSpare).collect(),
         Act::Connect(place, plan) => {
             simpler_plans(plan).into_iter().map(|plan| Act::Connect(*place, plan)).collect()
+        }
+        Act::Replace(who, plan) => {
+            simpler_plans(plan).into_iter().map(|plan| Act::Replace(*who, plan)).collect()
+        }
+        Act::Spawn(who, panics, acts, end) => {
+            fewer(acts).into_iter().map(|acts| Act::Spawn(*who, *panics, acts, *end)).collect()
         }
         Act::With(who, right, acts, end) => {
             let mut simpler: Vec<_> =
