@@ -176,6 +176,7 @@ impl<'a> Here<'a> {
                 if let Some(clock) = &self.app.clock {
                     clock.pass(Duration::from_millis(u64::from(*time)));
                 }
+                self.app.put_forward();
             }
             Act::SetTimeout(who, clock, time) => {
                 self.on(*who, |here, to| here.app.set_timeout(here.map, to, *clock, *time));

@@ -146,13 +146,8 @@ impl Model {
         if chan.wants.panic.get() && is_asked && self.is_held(map, me) == Level::No {
             self.wrong(format!("channel {me} is open, and its predicate panics"));
         }
-        let works = self.works(me);
-        let same = self
-            .jobs
-            .iter()
-            .filter(|job| job.channel == me && job.waits)
-            .all(|job| job.chat == self.is_chat(me));
-        self.check(works == 0 || !same, || format!("channel {me} waits for {works} pieces of work"));
+        let works = self.awaited_work(me);
+        self.check(works.is_none(), || format!("channel {me} waits for the work {works:?}"));
         self.check_mark(map, me, state);
         self.check_output(dispatcher, me, buffer);
         self.check_reading(map, me, state);
@@ -205,7 +200,7 @@ impl Model {
         self.check(stopped || lost || !sendable, || {
             format!("channel {me} has {queued} bytes queued, and its peer reads (it has {unread} unread)")
         });
-        self.check(!lost || self.resets, || {
+        self.check(!lost || self.resets || !sendable, || {
             format!("channel {me} has {queued} bytes queued for a peer that is gone")
         });
     }
@@ -266,7 +261,8 @@ impl Model {
             self.seen.saw("rest: waits for a listener");
             return;
         }
-        self.wrong(format!("peer {peer} waits for listener {door}, which accepts"));
+        let counters = map.counters();
+        self.wrong(format!("peer {peer} waits for listener {door}, which accepts ({counters:?})"));
     }
 
     /// What the socket took has come to a peer that is still there; after a close in good order that is all.

@@ -12,8 +12,9 @@ use crate::script::{Clock, Direction};
 pub(crate) struct Running {
     which: Timeout,
     time: Duration,
-    /// It was set, or ran out, or the channel was connected.
+    /// It was set, or ran out, or the channel was connected: in a turn that began then, and not after `latest`.
     since: Duration,
+    latest: Duration,
 }
 
 /// When bytes moved last: not before `earliest`, and not after `latest`.
@@ -79,9 +80,9 @@ impl Model {
 
     /// A channel was added or connected: its clocks and rates start anew.
     pub(crate) fn restart_clocks(&mut self, map: &Map<Self>, me: usize) {
-        let since = self.turn_time();
+        let (since, latest) = (self.turn_time(), self.now());
         for clock in &mut self.channels[me].clocks {
-            clock.since = since;
+            (clock.since, clock.latest) = (since, latest);
         }
         let Some(dispatcher) = map.get(self.channels[me].id) else { return };
         for limited in &mut self.channels[me].rates {
@@ -115,10 +116,10 @@ impl Model {
         let open = self.is_open(me);
         self.check(set == open, || format!("set_timeout of channel {me} answers {set}"));
         if set {
-            let since = self.turn_time();
+            let (since, latest) = (self.turn_time(), self.now());
             let clocks = &mut self.channels[me].clocks;
             clocks.retain(|clock| clock.which != which);
-            clocks.extend(time.map(|time| Running { which, time, since }));
+            clocks.extend(time.map(|time| Running { which, time, since, latest }));
         }
     }
 
@@ -184,9 +185,10 @@ impl Model {
         };
         self.check(fits, || format!("channel {me}: {which:?} is over in another state"));
         // It starts again.
-        let since = self.turn_time();
-        let clocks = &mut self.channels[me].clocks;
-        clocks.iter_mut().filter(|clock| clock.which == which).for_each(|clock| clock.since = since);
+        let (since, latest) = (self.turn_time(), self.now());
+        for clock in self.channels[me].clocks.iter_mut().filter(|clock| clock.which == which) {
+            (clock.since, clock.latest) = (since, latest);
+        }
         self.channels[me].timed_out = Some(which);
     }
 
@@ -199,17 +201,29 @@ impl Model {
         }
         for clock in chan.clocks.clone() {
             let from = match clock.which {
-                Timeout::Connect if connects => clock.since,
-                Timeout::Total if !connects => clock.since,
+                Timeout::Connect if connects => clock.latest,
+                Timeout::Total if !connects => clock.latest,
                 Timeout::Idle if !connects => {
                     let chan = &self.channels[me];
-                    clock.since.max(chan.input.latest).max(chan.output.latest)
+                    clock.latest.max(chan.input.latest).max(chan.output.latest)
                 }
                 _ => continue,
             };
             // Times are rounded up, to a millisecond at least.
             let over = from + clock.time + Duration::from_millis(2);
             self.check(now <= over, || format!("channel {me}: {clock:?} was over at {over:?}"));
+        }
+    }
+
+    /// A callback took its time: what moves or is set in a turn counts from its end at the latest.
+    pub(crate) fn put_forward(&mut self) {
+        let (turn, now) = (self.turn_time(), self.now());
+        for chan in &mut self.channels {
+            let moved = [&mut chan.input.latest, &mut chan.output.latest];
+            let set = chan.clocks.iter_mut().map(|clock| &mut clock.latest);
+            for latest in moved.into_iter().chain(set).filter(|latest| **latest >= turn) {
+                *latest = now;
+            }
         }
     }
 

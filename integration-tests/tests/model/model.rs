@@ -129,6 +129,8 @@ pub(crate) struct Chan {
     pub(crate) clocks: Vec<Running>,
     /// The clock that ran out, if it was left to close over that.
     pub(crate) timed_out: Option<Timeout>,
+    /// Several things may have gone wrong at once.
+    pub(crate) is_unclear: bool,
     pub(crate) timeouts: u32,
     pub(crate) input: Moved,
     pub(crate) output: Moved,
@@ -243,8 +245,10 @@ pub(crate) struct Job {
     pub(crate) panics: bool,
     /// Its result has not been told.
     pub(crate) waits: bool,
-    /// Its result is for a handler of another kind.
+    /// It was begun for a chat.
     pub(crate) chat: bool,
+    /// The channel had a handler of another kind meanwhile: its result may have been dropped.
+    pub(crate) is_unsure: bool,
 }
 
 pub(crate) struct Timer {
@@ -379,6 +383,7 @@ impl Model {
             budget: Budget::default(),
             clocks: Vec::new(),
             timed_out: None,
+            is_unclear: false,
             timeouts: 0,
             input: Moved::default(),
             output: Moved::default(),

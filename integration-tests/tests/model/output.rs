@@ -16,6 +16,7 @@ use crate::script::{Made, Who};
 impl Here<'_> {
     /// What a push of so much is to answer; `None` when the map's cap decides.
     pub(crate) fn expected(&mut self, to: usize, load: usize) -> Option<Pushed> {
+        self.app.learn_closed(self.map, Cause::Unknown);
         let id = self.app.channels[to].id;
         if !self.app.is_open(to) {
             return Some(Pushed::Gone);

@@ -45,7 +45,7 @@ impl Model {
                 self.prepare(me);
             }
             Callback::Collect | Callback::Found | Callback::TooLong if self.channels[me].prepares => {
-                self.prepare(me)
+                self.prepare(me);
             }
             Callback::Eof => self.check_eof(me),
             Callback::Read => {
@@ -163,19 +163,29 @@ impl Model {
     fn enter_error(&mut self, map: &Map<Self>, me: usize, id: ChannelId) {
         let due = std::mem::replace(&mut self.channels[me].error_due, false);
         let broken = self.channels[me].out.broken();
-        if due {
-        } else if self.work_panics(me) {
-            self.seen.saw("work: panicked");
-        } else if let Some(state) = broken {
-            if state == SourceState::Panicked {
-                self.channels[me].forced = Some(CloseReason::HandlerPanic);
-            }
-        } else if self.channels[me].connect_due && self.channels[me].place == Some(Place::Refusing) {
-            self.channels[me].forced = Some(CloseReason::Refused);
-        } else if self.channels[me].connect_due && self.channels[me].place.is_some() && self.was_lost(me) {
+        let chan = &self.channels[me];
+        let connects = chan.connect_due && chan.place.is_some();
+        let dial = match chan.place {
+            Some(Place::Refusing) if connects => Some(CloseReason::Refused),
             // Lost before the map had heard that it was connected.
-            self.channels[me].forced = Some(CloseReason::Reset);
-        } else {
+            Some(_) if connects && self.was_lost(me) => Some(CloseReason::Reset),
+            _ => None,
+        };
+        let works = self.panicked_work(me);
+        let causes = [broken.is_some(), dial.is_some(), works.is_some()];
+        if due {
+        } else if causes.into_iter().filter(|cause| *cause).count() > 1 {
+            // Which of them it was shows in the reason alone.
+            self.channels[me].is_unclear = true;
+        } else if let Some(number) = works {
+            self.seen.saw("work: panicked");
+            self.job_is_over(number);
+            self.channels[me].forced = Some(CloseReason::HandlerPanic);
+        } else if broken == Some(SourceState::Panicked) {
+            self.channels[me].forced = Some(CloseReason::HandlerPanic);
+        } else if dial.is_some() {
+            self.channels[me].forced = dial;
+        } else if broken.is_none() {
             return self.wrong(format!("channel {me}: handle_error without an error"));
         }
         if broken == Some(SourceState::Failed) {
@@ -236,6 +246,7 @@ impl Model {
         }
         let (cause, forced) = (chan.cause, chan.forced);
         let fits = match (forced, cause) {
+            _ if chan.is_unclear => true,
             (Some(forced), _) => reason == forced,
             (None, Cause::Exactly(exactly)) => reason == exactly,
             (None, Cause::Local) => match reason {

@@ -319,7 +319,8 @@ impl Run {
         self.sim.fail_writes_with_no_memory(0);
         let waiting =
             self.sim.app.peers.iter().filter(|side| side.dialled.is_some() && !side.was_accepted).count();
-        let pauses = u32::try_from(waiting).unwrap_or(u32::MAX) + 2;
+        // One is refused after each, or none by chance.
+        let pauses = u32::try_from(waiting).unwrap_or(0) * 3 + 4;
         self.turns(|sim| {
             sim.settle()?;
             sim.advance(ACCEPT_PAUSE * pauses)?;

@@ -4,7 +4,7 @@ use std::panic::resume_unwind;
 use std::rc::Rc;
 
 use asynchat::AsyncChat;
-use asyncore::{CloseReason, Dispatcher, Map, SpawnError};
+use asyncore::{Dispatcher, Map, SpawnError};
 
 use crate::act::{Here, Planned};
 use crate::handler::{self, Raw, Talk, told};
@@ -44,7 +44,7 @@ impl Here<'_> {
         match spawned {
             Ok(()) => {
                 self.app.check(open, || format!("work of channel {to}, which is gone, is taken"));
-                self.app.jobs.push(Job { channel: to, panics, waits: true, chat });
+                self.app.jobs.push(Job { channel: to, panics, waits: true, chat, is_unsure: false });
                 self.app.jobs_under_way += 1;
             }
             Err(SpawnError::Full) => {
@@ -58,7 +58,7 @@ impl Here<'_> {
     }
 
     pub(crate) fn close_when_answered(&mut self, to: usize) {
-        if self.app.works(to) == 0 {
+        if self.map.pending_work(self.app.channels[to].id) == 0 {
             return self.close_when_done(to);
         }
         self.map.close_when_answered(self.app.channels[to].id);
@@ -127,38 +127,33 @@ impl Model {
         chan.next.as_ref().map_or(chan.plan.kind, |(plan, _)| plan.kind)
     }
 
-    /// Pieces of work of a channel that are under way.
-    pub(crate) fn works(&self, me: usize) -> usize {
-        self.jobs.iter().filter(|job| job.channel == me && job.waits).count()
+    /// A piece of work of a channel whose result is to be told.
+    pub(crate) fn awaited_work(&self, me: usize) -> Option<usize> {
+        self.jobs.iter().position(|job| job.channel == me && job.waits && !job.is_unsure)
     }
 
     /// A result comes to its channel, in its order.
     fn result_comes(&mut self, me: usize, number: usize) {
-        let chat = self.is_chat(me);
-        let first = self.jobs.iter().position(|job| job.channel == me && job.waits && job.chat == chat);
-        self.check(first == Some(number), || {
+        let first = self.awaited_work(me);
+        let unsure = self.jobs.get(number).is_some_and(|job| job.waits && job.is_unsure);
+        self.check(unsure || first == Some(number), || {
             format!("channel {me}: the result of {number} comes before that of {first:?}")
         });
         self.job_is_over(number);
     }
 
-    fn job_is_over(&mut self, number: usize) {
+    pub(crate) fn job_is_over(&mut self, number: usize) {
         if let Some(job) = self.jobs.get_mut(number) {
             job.waits = false;
         }
         self.jobs_under_way = self.jobs_under_way.saturating_sub(1);
     }
 
-    /// The result of a piece that panicked is told as that panic.
-    pub(crate) fn work_panics(&mut self, me: usize) -> bool {
-        let chat = self.is_chat(me);
-        let waits = |job: &Job| job.channel == me && job.waits;
+    /// The piece of work whose panic a channel is told next, if that is a panic.
+    pub(crate) fn panicked_work(&self, me: usize) -> Option<usize> {
         // Results for a handler of another kind are dropped on the way.
-        let first = self.jobs.iter().position(|job| waits(job) && (job.panics || job.chat == chat));
-        let Some(first) = first.filter(|first| self.jobs[*first].panics) else { return false };
-        self.job_is_over(first);
-        self.channels[me].forced = Some(CloseReason::HandlerPanic);
-        true
+        let waits = |job: &Job| job.channel == me && job.waits && (job.panics || !job.is_unsure);
+        self.jobs.iter().position(waits).filter(|first| self.jobs[*first].panics)
     }
 
     pub(crate) fn is_chat(&self, me: usize) -> bool {
@@ -197,6 +192,10 @@ impl Model {
         chan.prepares = matches!(plan.kind, Kind::Chat { .. });
         chan.plan = plan;
         chan.wants = wants;
+        let chat = self.is_chat(me);
+        for job in self.jobs.iter_mut().filter(|job| job.channel == me && job.chat != chat) {
+            job.is_unsure = true;
+        }
         self.note(|| format!("  channel {me}: another handler"));
     }
 }
