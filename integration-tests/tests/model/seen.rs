@@ -50,6 +50,8 @@ impl Seen {
     pub(crate) fn table(&self) -> String {
         let counts = self.counts.iter().map(|(what, count)| format!("{count:>9}  {what}\n"));
         let acts = self.acts.iter().map(|(act, count)| format!("{count:>9}  call {act}\n"));
-        counts.chain(acts).collect()
+        let totals = [(self.scripts, "scripts"), (self.steps, "steps")];
+        let totals = totals.iter().map(|(count, what)| format!("{count:>9}  {what}\n"));
+        totals.chain(counts).chain(acts).collect()
     }
 }
