@@ -192,11 +192,23 @@ impl<A: 'static> Posts<A> {
         };
         let inbox = Inbox {
             waiting: AtomicBool::new(false),
+            asleep: AtomicBool::new(false),
             most_posts: options.posts.max(1),
             most_bytes: options.output,
             held: Mutex::new(held),
         };
         Self { inbox: Arc::new(inbox), batch: VecDeque::new() }
+    }
+
+    /// The loop is about to wait: whether it may. From here on it is woken.
+    pub(crate) fn fall_asleep(&self) -> bool {
+        self.inbox.asleep.store(true, Ordering::SeqCst);
+        !self.wait()
+    }
+
+    /// The loop has waited.
+    pub(crate) fn wake_up(&self) {
+        self.inbox.asleep.store(false, Ordering::SeqCst);
     }
 
     /// Whether something waits for the loop.
@@ -228,6 +240,9 @@ struct Inbox<A: 'static> {
     /// Sequentially consistent, as is the poller's own mark of a notification: who finds that mark set, and so does not
     /// wake the loop, has set this one before the loop looks.
     waiting: AtomicBool,
+    /// Whether the loop waits, or is about to: only then it is to be woken. It looks at `waiting` once more after it has
+    /// set this, and who posts looks at this after `waiting` was set, so that one of the two sees the other.
+    asleep: AtomicBool,
     most_posts: usize,
     most_bytes: usize,
     held: Mutex<Held<A>>,
@@ -317,7 +332,8 @@ impl<A: 'static> Inbox<A> {
 
     /// Marks that something waits: whom to wake, if it was not marked already.
     fn mark(&self, held: &Held<A>) -> Option<Waker> {
-        if self.waiting.swap(true, Ordering::SeqCst) { None } else { held.waker.clone() }
+        let was_waiting = self.waiting.swap(true, Ordering::SeqCst);
+        if was_waiting || !self.asleep.load(Ordering::SeqCst) { None } else { held.waker.clone() }
     }
 
     /// Hands over what waits, as much as a turn allows; `batch` is empty.
@@ -364,6 +380,7 @@ mod tests {
         let wakes = |post| posts.inbox.put(post).unwrap().is_some();
         assert!(!posts.wait());
         for _ in 0..2 {
+            assert!(posts.fall_asleep());
             assert!(wakes(push(b"first")));
             assert!(!wakes(push(b"second")) && !wakes(Post::Call(Box::new(|_, ()| ()))));
             assert!(posts.wait());
@@ -372,6 +389,15 @@ mod tests {
             assert_eq!(batch.len(), 3);
             assert!(!posts.wait());
         }
+    }
+
+    #[test]
+    fn a_loop_that_is_awake_is_not_woken_and_does_not_fall_asleep_over_a_post() {
+        let posts = posts(&Options::default());
+        assert!(posts.fall_asleep());
+        posts.wake_up();
+        assert!(posts.inbox.put(push(b"first")).unwrap().is_none());
+        assert!(!posts.fall_asleep());
     }
 
     #[test]

@@ -84,14 +84,16 @@ impl<A: 'static> Map<A> {
         self.read_clock();
         // What was added or touched between turns.
         self.update_interest();
-        let timeout = if self.has_work_at_once() {
+        let timeout = if self.has_work_at_once() || !self.posts.fall_asleep() {
             Some(Duration::ZERO)
         } else {
             let due = self.deadlines.next().map(|at| at.saturating_duration_since(self.now));
             [timeout, due].into_iter().flatten().min()
         };
         self.batch.clear();
-        match self.world.wait(&mut self.batch, timeout) {
+        let waited = self.world.wait(&mut self.batch, timeout);
+        self.posts.wake_up();
+        match waited {
             Ok(()) => self.failed_waits = 0,
             // polling re-arms descriptors of its own in a wait, which may fail for want of memory.
             Err(error)
