@@ -558,7 +558,7 @@ impl Dispatcher {
 
 impl AsFd for Dispatcher {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
+        self.socket.descriptor()
     }
 }
 

@@ -93,6 +93,7 @@ mod address;
 mod blocking;
 mod buffer;
 mod callback;
+mod carrier;
 mod channel;
 mod closing;
 mod context;
@@ -126,6 +127,7 @@ mod serve;
 #[cfg(feature = "signals")]
 mod signals;
 mod socket;
+mod system;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod throttle;

@@ -54,7 +54,7 @@ impl Source {
     }
 
     /// Registers the descriptor under `key`, or changes what it waits for.
-    pub(crate) fn register(&mut self, poller: &Poller, key: usize, interest: Interest) -> io::Result<()> {
+    pub(crate) fn join(&mut self, poller: &Poller, key: usize, interest: Interest) -> io::Result<()> {
         let event = polling::Event::new(key, interest.read, interest.write);
         if let Some(inner) = &self.registered {
             return inner.modify_with_mode(&self.fd, event, PollMode::Level);
@@ -67,7 +67,7 @@ impl Source {
     }
 
     /// Leaves the poller.
-    pub(crate) fn deregister(&mut self) {
+    pub(crate) fn leave(&mut self) {
         if let Some(inner) = self.registered.take()
             && let Err(error) = inner.delete(&self.fd)
         {
@@ -84,7 +84,7 @@ impl AsFd for Source {
 
 impl Drop for Source {
     fn drop(&mut self) {
-        self.deregister();
+        self.leave();
     }
 }
 
@@ -252,12 +252,12 @@ mod direct {
         let (end, _other) = UnixStream::pair()?;
         let mut source = Source::new(end.into());
         let key = usize::MAX / 3;
-        source.register(&poller, key, Interest::WRITE)?;
+        source.join(&poller, key, Interest::WRITE)?;
         let mut batch = Vec::new();
         poller.wait(&mut batch, Some(Duration::ZERO))?;
         let keyed =
             matches!(batch[..], [Event { key: seen, writable: true, readable: false, .. }] if seen == key);
-        source.deregister();
+        source.leave();
 
         // Twice: the second shows that the first was drained and re-armed.
         let mut notified = true;
@@ -299,7 +299,7 @@ mod tests {
         both(|mut poller| {
             let (end, mut other) = UnixStream::pair().unwrap();
             let mut source = Source::new(end.into());
-            source.register(&poller, 7, Interest { read: true, write: false }).unwrap();
+            source.join(&poller, 7, Interest { read: true, write: false }).unwrap();
             let mut batch = Vec::new();
             poller.wait(&mut batch, Some(Duration::ZERO)).unwrap();
             assert!(batch.is_empty());
@@ -309,7 +309,7 @@ mod tests {
                 poller.wait(&mut batch, None).unwrap();
                 assert!(matches!(batch[..], [Event { key: 7, readable: true, writable: false, .. }]));
             }
-            source.register(&poller, 7, Interest::NONE).unwrap();
+            source.join(&poller, 7, Interest::NONE).unwrap();
             batch.clear();
             poller.wait(&mut batch, Some(Duration::ZERO)).unwrap();
             assert!(batch.is_empty());
@@ -321,7 +321,7 @@ mod tests {
         both(|mut poller| {
             let (end, other) = UnixStream::pair().unwrap();
             let mut source = Source::new(end.into());
-            source.register(&poller, 7, Interest::WRITE).unwrap();
+            source.join(&poller, 7, Interest::WRITE).unwrap();
             drop((source, other));
             let mut batch = Vec::new();
             poller.wait(&mut batch, Some(Duration::ZERO)).unwrap();

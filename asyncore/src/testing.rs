@@ -43,7 +43,7 @@ mod traffic;
 mod wire;
 
 pub use clock::VirtualClock;
-pub(crate) use end::{Descriptor, End};
+pub(crate) use end::Descriptor;
 pub use faults::Faults;
 pub(crate) use network::Network;
 pub use peer::{Peer, PeerListener};

@@ -137,7 +137,7 @@ impl<A: 'static> Map<A> {
                 continue;
             }
             self.counters.registrations += 1;
-            if let Err(error) = self.world.register(&mut entry.dispatcher.socket, id.key(), wanted) {
+            if let Err(error) = entry.dispatcher.socket.register(&self.world, id.key(), wanted) {
                 tracing::warn!(%id, %error, "the poller cannot take the channel");
                 self.close_as(id, CloseReason::Limit);
                 continue;

@@ -3,10 +3,9 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use crate::interest::Interest;
 use crate::limits::Wait;
 use crate::poller::{Event, Poller, Waker};
-use crate::socket::{Socket, Transport};
+use crate::socket::Socket;
 use crate::workers::Work;
 use crate::{Family, Kind};
 
@@ -42,14 +41,13 @@ impl World {
         }
     }
 
-    /// Registers a socket under `key`, or changes what it waits for.
-    pub(crate) fn register(&self, socket: &mut Socket, key: usize, interest: Interest) -> io::Result<()> {
-        match (self, &mut socket.transport) {
-            (Self::System(poller), Transport::System(source)) => source.register(poller, key, interest),
+    /// The poller of the system's sockets, which a simulated map does not have.
+    #[cfg_attr(not(feature = "testing"), expect(clippy::unnecessary_wraps, reason = "a simulation has none"))]
+    pub(crate) fn poller(&self) -> io::Result<&Poller> {
+        match self {
+            Self::System(poller) => Ok(poller),
             #[cfg(feature = "testing")]
-            (Self::Simulated(network), Transport::Memory(end)) => end.register(network, key, interest),
-            #[cfg(feature = "testing")]
-            _ => Err(io::Error::new(
+            Self::Simulated(_) => Err(io::Error::new(
                 io::ErrorKind::Unsupported,
                 "a simulated map takes simulated sockets only",
             )),

@@ -4,12 +4,15 @@ use std::fmt;
 use std::io::{self, IoSlice};
 use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::rc::Rc;
 use std::time::Duration;
 
 use super::network::Network;
 use super::wire::EndId;
+use crate::carrier::Carrier;
 use crate::interest::Interest;
 use crate::socket::{Connecting, Moved, Socket, Transport};
+use crate::world::World;
 use crate::{Address, Kind};
 
 /// One end of a simulated connection; closes when it is dropped.
@@ -39,15 +42,22 @@ impl End {
 
     pub(crate) fn into_socket(self) -> Socket {
         let family = self.network.wires.borrow().get(self.id).map_or(crate::Family::V4, |wire| wire.family);
-        Socket { transport: Transport::Memory(Box::new(self)), family, kind: Kind::Stream }
+        Socket { transport: Transport::Other(Box::new(self)), family, kind: Kind::Stream }
+    }
+}
+
+impl Carrier for End {
+    /// No socket stands behind it: what is asked of this descriptor, nobody answers.
+    fn descriptor(&self) -> BorrowedFd<'_> {
+        self.network.nowhere.as_fd()
     }
 
-    pub(crate) fn is_registered(&self) -> bool {
+    fn is_registered(&self) -> bool {
         self.network.wires.borrow().get(self.id).is_some_and(|wire| wire.registered.is_some())
     }
 
-    pub(crate) fn register(&self, network: &Network, key: usize, interest: Interest) -> io::Result<()> {
-        if !std::rc::Rc::ptr_eq(&self.network.wires, &network.wires) {
+    fn register(&mut self, world: &World, key: usize, interest: Interest) -> io::Result<()> {
+        if !matches!(world, World::Simulated(network) if Rc::ptr_eq(&self.network.wires, &network.wires)) {
             return Err(io::Error::new(io::ErrorKind::Unsupported, "this socket is another simulation's"));
         }
         if let Some(wire) = self.network.wires.borrow_mut().get_mut(self.id) {
@@ -56,71 +66,66 @@ impl End {
         Ok(())
     }
 
-    pub(crate) fn deregister(&self) {
+    fn deregister(&mut self) {
         if let Some(wire) = self.network.wires.borrow_mut().get_mut(self.id) {
             wire.registered = None;
         }
     }
 
-    pub(crate) fn set_linger(&self, linger: Option<Duration>) {
+    fn set_linger(&self, linger: Option<Duration>) -> io::Result<()> {
         if let Some(wire) = self.network.wires.borrow_mut().get_mut(self.id) {
             wire.resets = linger == Some(Duration::ZERO);
         }
+        Ok(())
     }
 
-    pub(crate) fn bind(&self, address: &Address) -> io::Result<()> {
+    fn bind(&self, address: &Address) -> io::Result<()> {
         self.network.wires.borrow_mut().bind(self.id, address)
     }
 
-    pub(crate) fn listen(&self, backlog: u32) -> io::Result<()> {
+    fn listen(&self, backlog: u32) -> io::Result<()> {
         self.network.wires.borrow_mut().listen(self.id, usize::try_from(backlog).unwrap_or(usize::MAX))
     }
 
-    pub(crate) fn accept(&self) -> io::Result<(Self, Address)> {
+    fn accept(&self) -> io::Result<(Transport, Option<Address>)> {
         // Linux takes a descriptor before it looks for a connection: without one, it fails also when nobody waits.
         let descriptor = self.network.descriptor()?;
         let id = self.network.wires.borrow_mut().accept(self.id)?;
         let peer = self.network.wires.borrow().get(id).and_then(|wire| wire.remote.clone());
-        Ok((Self::new(self.network.clone(), id, descriptor), peer.unwrap_or(Address::Unnamed)))
+        let end = Self::new(self.network.clone(), id, descriptor);
+        Ok((Transport::Other(Box::new(end)), Some(peer.unwrap_or(Address::Unnamed))))
     }
 
-    pub(crate) fn connect(&self, address: &Address) -> io::Result<Connecting> {
+    fn connect(&self, address: &Address) -> io::Result<Connecting> {
         self.network.wires.borrow_mut().connect(self.id, address)
     }
 
-    pub(crate) fn take_error(&self) -> Option<io::Error> {
+    fn take_error(&self) -> Option<io::Error> {
         self.network.wires.borrow_mut().get_mut(self.id)?.error.take().map(io::Error::from)
     }
 
-    pub(crate) fn recv(&self, room: &mut [u8]) -> io::Result<Moved> {
+    fn recv(&mut self, room: &mut [u8]) -> io::Result<Moved> {
         self.network.wires.borrow_mut().recv(self.id, room)
     }
 
-    pub(crate) fn recv_urgent(&self) -> Option<u8> {
-        self.network.wires.borrow_mut().get_mut(self.id)?.urgent.take()
+    fn recv_urgent(&self) -> io::Result<Option<u8>> {
+        Ok(self.network.wires.borrow_mut().get_mut(self.id).and_then(|wire| wire.urgent.take()))
     }
 
-    pub(crate) fn send(&self, slices: &[IoSlice<'_>]) -> io::Result<Moved> {
+    fn send_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<Moved> {
         self.network.wires.borrow_mut().send(self.id, slices)
     }
 
-    pub(crate) fn shutdown(&self, how: Shutdown) -> io::Result<()> {
+    fn shutdown(&mut self, how: Shutdown) -> io::Result<()> {
         self.network.wires.borrow_mut().shutdown(self.id, how)
     }
 
-    pub(crate) fn local_address(&self) -> Option<Address> {
-        self.network.wires.borrow().get(self.id)?.local.clone()
+    fn local_address(&self) -> io::Result<Option<Address>> {
+        Ok(self.network.wires.borrow().get(self.id).and_then(|wire| wire.local.clone()))
     }
 
-    pub(crate) fn peer_address(&self) -> Option<Address> {
-        self.network.wires.borrow().get(self.id)?.remote.clone()
-    }
-}
-
-impl AsFd for End {
-    /// No socket stands behind it: what is asked of this descriptor, nobody answers.
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.network.nowhere.as_fd()
+    fn peer_address(&self) -> io::Result<Option<Address>> {
+        Ok(self.network.wires.borrow().get(self.id).and_then(|wire| wire.remote.clone()))
     }
 }
 

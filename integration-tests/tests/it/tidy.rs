@@ -380,7 +380,16 @@ const MOST_LINES: usize = 600;
 /// Foreign crates, and the files of the two libraries that may name them.
 const FOREIGN: &[(&str, &[&str])] = &[
     ("polling", &["asyncore/src/poller.rs"]),
-    ("socket2", &["asyncore/src/address.rs", "asyncore/src/dispatcher.rs", "asyncore/src/socket.rs"]),
+    (
+        "socket2",
+        &[
+            "asyncore/src/address.rs",
+            "asyncore/src/carrier.rs",
+            "asyncore/src/dispatcher.rs",
+            "asyncore/src/socket.rs",
+            "asyncore/src/system.rs",
+        ],
+    ),
     (
         "rustix",
         &[
@@ -390,6 +399,7 @@ const FOREIGN: &[(&str, &[&str])] = &[
             "asyncore/src/poller.rs",
             "asyncore/src/reason.rs",
             "asyncore/src/socket.rs",
+            "asyncore/src/system.rs",
             "asyncore/src/testing/network.rs",
         ],
     ),

@@ -1,0 +1,92 @@
+//! [`Carrier`]: what a socket stands on, whatever that is.
+
+use std::fmt;
+use std::io::{self, IoSlice};
+use std::net::Shutdown;
+use std::os::fd::BorrowedFd;
+use std::time::Duration;
+
+use socket2::SockRef;
+
+use crate::Address;
+use crate::interest::Interest;
+use crate::socket::{Connecting, Moved, Transport};
+use crate::world::World;
+
+/// What carries bytes for a [`Socket`](crate::socket::Socket), and never blocks.
+///
+/// What not every carrier can do answers [`Unsupported`](io::ErrorKind::Unsupported), or that there is nothing.
+pub(crate) trait Carrier: fmt::Debug {
+    fn descriptor(&self) -> BorrowedFd<'_>;
+
+    fn is_registered(&self) -> bool;
+
+    /// Has the world tell of events under `key`, or changes of which.
+    fn register(&mut self, world: &World, key: usize, interest: Interest) -> io::Result<()>;
+
+    /// Has the world tell of nothing more.
+    fn deregister(&mut self);
+
+    fn recv(&mut self, room: &mut [u8]) -> io::Result<Moved>;
+
+    fn send_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<Moved>;
+
+    fn send(&mut self, data: &[u8]) -> io::Result<Moved> {
+        self.send_vectored(&[IoSlice::new(data)])
+    }
+
+    fn shutdown(&mut self, how: Shutdown) -> io::Result<()>;
+
+    /// The error that waits to be told, if any.
+    fn take_error(&self) -> Option<io::Error> {
+        None
+    }
+
+    /// The options of the system's sockets, which others do not have.
+    fn options(&self) -> Option<SockRef<'_>> {
+        None
+    }
+
+    fn set_linger(&self, _linger: Option<Duration>) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn bind(&self, _address: &Address) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn listen(&self, _backlog: u32) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Takes a connection, and its peer's address if that is told.
+    fn accept(&self) -> io::Result<(Transport, Option<Address>)> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn connect(&self, _address: &Address) -> io::Result<Connecting> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Receives one datagram and its sender.
+    fn recv_from(&self, _room: &mut [u8]) -> io::Result<Option<(usize, Option<Address>)>> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn send_to(&self, _data: &[u8], _to: &Address) -> io::Result<Moved> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Takes the urgent byte, if one is there.
+    fn recv_urgent(&self) -> io::Result<Option<u8>> {
+        Ok(None)
+    }
+
+    fn local_address(&self) -> io::Result<Option<Address>> {
+        Ok(None)
+    }
+
+    fn peer_address(&self) -> io::Result<Option<Address>> {
+        Ok(None)
+    }
+}
