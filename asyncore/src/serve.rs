@@ -74,7 +74,8 @@ impl<A: 'static> Map<A> {
         if event.readable && reads && (!event.urgent || self.wants_read(id)) {
             self.serve_read(app, id);
         }
-        if event.failed && !self.serving.received {
+        // A read meets it, now or the next time; unless there is none.
+        if event.failed && (!self.serving.received || !self.wants_read(id)) {
             self.hear_failure(id);
         }
         if event.writable {

@@ -172,6 +172,32 @@ fn a_channel_that_closes_once_it_is_connected_is_not_told_of_a_shutdown() -> Res
 }
 
 #[test]
+fn a_channel_that_pauses_over_the_last_bytes_before_a_reset_hears_of_the_reset() -> Result {
+    struct Full;
+    impl Channel<Log> for Full {
+        fn handle_read(&mut self, cx: &mut Context<'_, Log>) -> Result {
+            cx.map.recv(cx.id, 4096)?;
+            cx.map.pause_reading(cx.id);
+            Ok(())
+        }
+
+        fn handle_close(&mut self, cx: &mut Context<'_, Log>, reason: CloseReason) {
+            cx.app.push(if reason == CloseReason::Reset { "reset" } else { "closed" });
+        }
+    }
+    let mut sim = Simulation::new(Log::new())?;
+    let (dispatcher, mut peer) = sim.pair()?;
+    sim.map.add(dispatcher, Full)?;
+    sim.turn()?;
+    // Both arrive at once.
+    peer.send("the last bytes");
+    peer.reset();
+    sim.settle()?;
+    assert_eq!(sim.app, ["reset"]);
+    Ok(())
+}
+
+#[test]
 fn bytes_do_not_overtake_when_a_callback_takes_its_time() -> Result {
     let mut sim = Simulation::new(Log::new())?;
     let clock = sim.clock();

@@ -188,7 +188,7 @@ impl<'a> Here<'a> {
                 self.on(*who, |here, to| here.spawn(to, *panics, acts, *end));
             }
             Act::CloseWhenAnswered(who) => self.on(*who, Self::close_when_answered),
-            Act::Unread(count) => self.unread(usize::from(*count)),
+            Act::Unread(who, count) => self.on(*who, |here, to| here.unread(to, usize::from(*count))),
             Act::Replace(who, plan) => self.on(*who, |here, to| here.replace(to, plan)),
             Act::Shutdown(after) => self.shutdown(Duration::from_millis(u64::from(*after))),
             Act::RemoteShutdown(after) => {

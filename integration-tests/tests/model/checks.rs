@@ -3,7 +3,7 @@
 use asyncore::{Dispatcher, Map, State};
 
 use crate::model::{Cause, Ending, Level, Life, Model, PeerSide, length};
-use crate::script::{Kind, LINGER_TIME, Place};
+use crate::script::{DRAIN_TIME, Kind, LINGER_TIME, Place};
 
 impl Model {
     /// What holds after every step.
@@ -150,12 +150,28 @@ impl Model {
         self.check(works.is_none(), || format!("channel {me} waits for the work {works:?}"));
         self.check_mark(map, me, state);
         self.check_output(dispatcher, me, buffer);
+        self.check_reset(me, state);
         self.check_reading(map, me, state);
-        if state == State::Lingering {
-            self.seen.saw("rest: lingering");
-            let since = *self.channels[me].lingers_since.get_or_insert(now);
-            self.check(now - since <= LINGER_TIME, || format!("channel {me} lingers since {since:?}"));
-        }
+        let over = state == State::WriteClosed && self.channels[me].told_eof;
+        self.check(!over, || format!("channel {me} is open, and both its sides are over"));
+        let moved = dispatcher.bytes_out();
+        let chan = &mut self.channels[me];
+        let (since, most) = match state {
+            State::Lingering => {
+                self.seen.saw("rest: lingering");
+                (*chan.lingers_since.get_or_insert(now), LINGER_TIME)
+            }
+            State::Draining => {
+                self.seen.saw("rest: draining");
+                if chan.drains_since.is_none_or(|(_, before)| before != moved) {
+                    chan.drains_since = Some((now, moved));
+                }
+                // Looked at each time it is over, and given another if something has moved before.
+                (chan.drains_since.map_or(now, |(since, _)| since), DRAIN_TIME * 2)
+            }
+            _ => return,
+        };
+        self.check(now - since <= most, || format!("channel {me} is {state} since {since:?}"));
     }
 
     /// Output that has drained is said to have.
@@ -205,6 +221,16 @@ impl Model {
         });
     }
 
+    /// A reset is heard, also by who does not read.
+    fn check_reset(&mut self, me: usize, state: State) {
+        let Some(peer) = self.channels[me].peer else { return };
+        let side = &self.peers[peer];
+        // With both sides over, a channel that does not read has left the poller.
+        let unheard = side.ended && matches!(state, State::WriteClosed | State::Finishing);
+        let lost = side.reset && !self.resets && !unheard;
+        self.check(!lost, || format!("channel {me} is {state}, and its connection is reset"));
+    }
+
     /// What can be read is read.
     fn check_reading(&mut self, map: &Map<Self>, me: usize, state: State) {
         let held = self.is_held(map, me);
@@ -223,9 +249,6 @@ impl Model {
         let side = &self.peers[peer];
         let (sent, ended, unsent) = (side.sent, side.ended, side.peer.unsent());
         if side.reset || side.peer.is_reset() {
-            if !self.resets {
-                self.wrong(format!("channel {me} is open, and its connection is reset"));
-            }
             return;
         }
         let (read, back, told_eof) = (chan.read, chan.back, chan.told_eof);

@@ -236,6 +236,7 @@ impl Model {
     pub(crate) fn in_turn(&mut self, map: &Map<Self>) {
         let turn = map.counters().turns;
         if self.turn.0 != turn {
+            self.turn_before = self.turn;
             self.turn = (turn, self.now());
         }
     }

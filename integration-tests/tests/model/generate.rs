@@ -100,13 +100,13 @@ impl Chance {
 
     fn peer_act(&mut self) -> PeerAct {
         match self.rng.u32(0..40) {
-            0..20 => PeerAct::Send(self.length()),
-            20..21 => PeerAct::Urgent,
-            21..23 => PeerAct::ShutdownWrite,
-            23..25 => PeerAct::Close,
-            25..27 => PeerAct::Reset,
-            27..31 => PeerAct::StopReading,
-            31..35 => PeerAct::StartReading,
+            0..19 => PeerAct::Send(self.length()),
+            19..20 => PeerAct::Urgent,
+            20..22 => PeerAct::ShutdownWrite,
+            22..24 => PeerAct::Close,
+            24..26 => PeerAct::Reset,
+            26..32 => PeerAct::StopReading,
+            32..35 => PeerAct::StartReading,
             35..38 => PeerAct::ReadSome(self.length()),
             _ => PeerAct::Chunk(self.rng.u8(1..20)),
         }
@@ -132,8 +132,8 @@ impl Chance {
     fn who(&mut self) -> Who {
         match self.rng.u32(0..10) {
             0..4 => Who::Me,
-            4..7 => Who::Nth(self.rng.u8(..)),
-            _ => Who::Late(self.rng.u8(0..6)),
+            4..6 => Who::Nth(self.rng.u8(..)),
+            _ => Who::Late(self.rng.u8(0..4)),
         }
     }
 
@@ -285,6 +285,8 @@ impl Chance {
             144 if self.one_in(8) => Act::Shutdown(self.wait()),
             145 if self.one_in(8) => Act::RemoteShutdown(self.wait()),
             146 => Act::Poll,
+            147 => Act::Uncouple(self.who(), self.who()),
+            148 | 149 => Act::Couple(self.who(), self.who()),
             150..153 => Act::Dawdle(self.wait()),
             153..159 => {
                 let time = if self.one_in(5) { None } else { Some(self.rng.u16(0..300)) };
@@ -302,7 +304,7 @@ impl Chance {
             }
             165..171 if !deep => Act::Spawn(self.who(), self.one_in(10), self.acts(), self.end()),
             171..173 => Act::CloseWhenAnswered(self.who()),
-            173..177 => Act::Unread(self.length()),
+            173..177 => Act::Unread(self.who(), self.length()),
             177..183 if !deep => Act::Replace(self.who(), self.plan()),
             _ => Act::Push(Who::Me, self.length()),
         }

@@ -28,6 +28,7 @@ impl Here<'_> {
                 waits: true,
                 lives: lives.unwrap_or(1),
                 came: u64::MAX,
+                set: self.map.counters().turns,
             });
         }
     }
@@ -48,6 +49,7 @@ impl Here<'_> {
             waits: true,
             lives: 1,
             came: u64::MAX,
+            set: self.map.counters().turns,
         });
     }
 
@@ -74,6 +76,7 @@ impl Here<'_> {
             waits: true,
             lives,
             came: u64::MAX,
+            set: self.map.counters().turns,
         });
     }
 
@@ -92,6 +95,7 @@ impl Here<'_> {
         let reset = self.map.reset_timer(self.app.timers[at].id, after);
         self.app.check(reset == waited, || format!("resetting timer {at}: {reset}"));
         if waited {
+            self.app.timers[at].set = self.map.counters().turns;
             self.app.timers[at].due = self.app.now() + after;
         }
     }

@@ -39,6 +39,8 @@ pub(crate) struct Model {
     pub(crate) jobs_under_way: usize,
     /// The turn that is under way, and when it began.
     pub(crate) turn: (u64, Duration),
+    /// The one before, among those in which something happened.
+    pub(crate) turn_before: (u64, Duration),
     /// Whose callback runs.
     pub(crate) running: Option<(usize, Callback)>,
     /// Whose handler is lent to `with`.
@@ -103,6 +105,8 @@ pub(crate) struct Chan {
     pub(crate) ending: Ending,
     /// When it was seen to begin to end.
     pub(crate) lingers_since: Option<Duration>,
+    /// When it was seen to drain, with so many bytes sent.
+    pub(crate) drains_since: Option<(Duration, u64)>,
     pub(crate) added_at: Duration,
     pub(crate) paused: bool,
     pub(crate) couplings: Vec<usize>,
@@ -262,6 +266,8 @@ pub(crate) struct Timer {
     pub(crate) lives: u8,
     /// The turn in which it came last.
     pub(crate) came: u64,
+    /// The turn in which it was set, reset, or came.
+    pub(crate) set: u64,
 }
 
 impl Model {
@@ -283,6 +289,7 @@ impl Model {
             most_jobs: setup.jobs,
             jobs_under_way: 0,
             turn: (0, Duration::ZERO),
+            turn_before: (0, Duration::ZERO),
             running: None,
             lent: Vec::new(),
             in_loop: false,
@@ -365,6 +372,7 @@ impl Model {
             told_shutdown: false,
             ending: Ending::No,
             lingers_since: None,
+            drains_since: None,
             added_at: Duration::ZERO,
             paused: false,
             couplings: Vec::new(),
@@ -417,6 +425,7 @@ impl Model {
             false => Level::No,
         };
         chan.lingers_since = None;
+        chan.drains_since = None;
         chan.answering = false;
         chan.couplings.clear();
         self.restart_clocks(map, me);

@@ -403,6 +403,7 @@ impl Model {
         let timer = &mut self.timers[at];
         let (waits, due, period) = (timer.waits, timer.due, timer.period);
         let twice = std::mem::replace(&mut timer.came, turn) == turn;
+        let set = std::mem::replace(&mut timer.set, turn);
         match period {
             None => timer.waits = false,
             // The next multiple of the period that is still to come.
@@ -412,6 +413,10 @@ impl Model {
             }
         }
         self.seen.saw(if period.is_some() { "interval" } else { "one-shot" });
+        let (before, then) = self.turn_before;
+        self.check(before <= set || then < due, || {
+            format!("timer {at} was due at {due:?}, and comes at {now:?}")
+        });
         self.check(waits, || format!("timer {at} comes and is over"));
         self.check(now >= due, || format!("timer {at} comes at {now:?}, before {due:?}"));
         self.check(!twice, || format!("timer {at} comes twice in a turn"));

@@ -357,10 +357,11 @@ impl Run {
         let app = &mut self.sim.app;
         if !shuts_down {
             app.shutdown = None;
-        } else if let Some((asked, deadline)) = app.asked_from_afar.take()
-            && app.shutdown.is_none()
-        {
-            app.shutdown = Some((asked + deadline, app.now() + deadline));
+        } else if let Some((asked, deadline)) = app.asked_from_afar.take() {
+            // The loop heard of it between then and now.
+            let (from, to) = (asked + deadline, app.now() + deadline);
+            app.shutdown =
+                Some(app.shutdown.map_or((from, to), |(earlier, later)| (earlier.min(from), later)));
         }
         let map = &self.sim.map;
         app.check_step(map);

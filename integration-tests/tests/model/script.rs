@@ -161,7 +161,7 @@ pub(crate) enum Act {
     /// Blocking work, which may panic, and what its result does.
     Spawn(Who, bool, Vec<Self>, End),
     CloseWhenAnswered(Who),
-    Unread(u16),
+    Unread(Who, u16),
     Replace(Who, Plan),
     Shutdown(u16),
     RemoteShutdown(u16),

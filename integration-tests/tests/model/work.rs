@@ -66,8 +66,7 @@ impl Here<'_> {
     }
 
     /// Puts back the last bytes that a raw channel has received.
-    pub(crate) fn unread(&mut self, count: usize) {
-        let Some(me) = self.me else { return };
+    pub(crate) fn unread(&mut self, me: usize, count: usize) {
         let chan = &self.app.channels[me];
         let (Kind::Raw { .. }, Some(peer), None) = (chan.plan.kind, chan.peer, &chan.next) else { return };
         let count = count.min(chan.read);
