@@ -138,7 +138,8 @@ impl<A: 'static> Map<A> {
             && flags.has(Flags::HIGH)
             && outbox.is_none_or(|outbox| !outbox.has_producer())
             // One that connects hears of that first.
-            && !matches!(state, State::Created | State::Connecting);
+            && !matches!(state, State::Created | State::Connecting)
+            && !flags.has(Flags::CONNECT_DUE);
         if let Some(outbox) = dispatcher.outbox.take_if(|outbox| outbox.is_empty()) {
             self.outboxes.put(outbox);
         }
@@ -159,7 +160,6 @@ impl<A: 'static> Map<A> {
             }
         }
         if drained && state != State::Draining && !(planted!(MarkNotReported) && is_empty) {
-            self.serve_connected(app, id);
             self.call(app, id, |handler, cx| handler.handle_drained(cx));
         }
     }

@@ -131,6 +131,10 @@ impl<A: 'static> Map<A> {
     /// Tells a channel that was added connected, before anything else of it.
     pub(crate) fn serve_connected(&mut self, app: &mut A, id: ChannelId) {
         if self.take_flag(id, Flags::CONNECT_DUE) {
+            if self.live(id).is_some_and(|entry| entry.flags.has(Flags::HIGH)) {
+                // It may have been sent already, and is said to have drained after this.
+                self.make_unsent(id);
+            }
             self.call(app, id, |handler, cx| handler.handle_connect(cx));
         }
     }

@@ -187,10 +187,13 @@ impl<A: 'static> Map<A> {
                 }
             }
             Timeout::Read | Timeout::Rate => flags.clear(Flags::TIMED),
-            // What waits for its own rate limit does not wait for its peer.
-            Timeout::Write if flags.any(Flags::STALLED) && !flags.is_throttled() => {
+            Timeout::Write if flags.any(Flags::STALLED) => {
                 let bytes = dispatcher.bytes_out;
-                dispatcher.rare().clocks().stalled = Some(Mark { bytes, at });
+                let clocks = dispatcher.rare().clocks();
+                // What waits for its own rate limit does not wait for its peer. A clock that runs is another matter.
+                if !flags.is_throttled() || clocks.stalled.is_some() {
+                    clocks.stalled = Some(Mark { bytes, at });
+                }
             }
             _ => {}
         }

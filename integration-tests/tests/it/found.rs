@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use asynchat::{AsyncChat, Chat, Conversation};
 use asyncore::testing::{Faults, Simulation};
-use asyncore::{Address, Channel, CloseReason, Context, Dispatcher, Limits, Received, Result, State};
+use asyncore::{
+    Address, Channel, CloseReason, Context, Dispatcher, Limits, Rate, Received, Result, State, Timeout,
+};
 
 /// Keeps a log of what it is told, a word each.
 struct Told;
@@ -77,6 +79,73 @@ fn a_channel_added_late_in_a_turn_hears_of_its_connection_before_its_output() ->
     sim.settle()?;
     assert_eq!(sim.app, ["connect", "drained"]);
     Ok(())
+}
+
+#[test]
+fn output_queued_in_handle_connect_is_not_said_to_have_drained() -> Result {
+    /// Its first answer is as long as what was pushed before.
+    struct Long;
+    impl Channel<Log> for Long {
+        fn handle_connect(&mut self, cx: &mut Context<'_, Log>) -> Result {
+            cx.map.push(cx.id, b"more than ten bytes");
+            Ok(())
+        }
+
+        fn handle_drained(&mut self, cx: &mut Context<'_, Log>) -> Result {
+            let low = cx.map.get(cx.id).is_some_and(|channel| channel.queued() == 0);
+            cx.app.push(if low { "drained" } else { "high" });
+            Ok(())
+        }
+    }
+    /// Leaves a channel behind, and something for its peer.
+    struct Heir(Option<Dispatcher>);
+    impl Channel<Log> for Heir {
+        fn handle_connect(&mut self, cx: &mut Context<'_, Log>) -> Result {
+            cx.map.close(cx.id);
+            Ok(())
+        }
+
+        fn handle_close(&mut self, cx: &mut Context<'_, Log>, _: CloseReason) {
+            let Some(mut dispatcher) = self.0.take() else { return };
+            let mut limits = Limits::default();
+            (limits.high_mark, limits.low_mark) = (10, 5);
+            dispatcher.set_limits(limits);
+            if let Ok(id) = cx.map.add(dispatcher, Long) {
+                cx.map.push(id, b"more than ten bytes");
+            }
+        }
+    }
+    let mut sim = Simulation::new(Log::new())?;
+    let (dispatcher, _peer) = sim.pair()?;
+    let (first, _other) = sim.pair()?;
+    sim.map.add(first, Heir(Some(dispatcher)))?;
+    sim.settle()?;
+    assert_eq!(sim.app, ["drained"]);
+    Ok(())
+}
+
+#[test]
+fn a_write_clock_that_goes_on_is_not_over_again_at_once() -> Result {
+    /// Goes on, whatever takes too long.
+    struct Stubborn;
+    impl Channel<Log> for Stubborn {
+        fn handle_timeout(&mut self, cx: &mut Context<'_, Log>, _: Timeout) -> Result {
+            cx.app.push("timeout");
+            Ok(())
+        }
+    }
+    let mut sim = Simulation::new(Log::new())?;
+    let (dispatcher, mut peer) = sim.pair()?;
+    let id = sim.map.add(dispatcher, Stubborn)?;
+    sim.map.set_timeout(id, Timeout::Write, Some(Duration::from_millis(15)));
+    sim.map.set_write_rate(id, Some(Rate { bytes: 1000, per: Duration::from_millis(10) }));
+    // The system has no memory for its output, however often it is tried.
+    sim.fail_writes_with_no_memory(1000);
+    sim.map.push(id, b"more than ten bytes");
+    sim.advance(Duration::from_millis(100))?;
+    assert!((1..=6).contains(&sim.app.len()), "every 15 ms at most: {:?}", sim.app);
+    sim.fail_writes_with_no_memory(0);
+    sim.expect(&mut peer, "more than ten bytes")
 }
 
 #[test]

@@ -256,8 +256,8 @@ impl Chance {
                 Act::Want(self.who(), want, self.rng.bool())
             }
             79..81 => Act::PauseWhenHigh(self.who(), self.rng.bool()),
-            81..84 => Act::Couple(self.who(), self.who()),
-            84..85 => Act::Uncouple(self.who(), self.who()),
+            81..84 | 148 | 149 => Act::Couple(self.who(), self.who()),
+            84 | 147 => Act::Uncouple(self.who(), self.who()),
             85..86 => Act::Pipe(self.who(), self.who()),
             86..88 => Act::SetLimits(self.who(), self.bounds()),
             88..90 => Act::Remove(self.who()),
@@ -285,8 +285,6 @@ impl Chance {
             144 if self.one_in(8) => Act::Shutdown(self.wait()),
             145 if self.one_in(8) => Act::RemoteShutdown(self.wait()),
             146 => Act::Poll,
-            147 => Act::Uncouple(self.who(), self.who()),
-            148 | 149 => Act::Couple(self.who(), self.who()),
             150..153 => Act::Dawdle(self.wait()),
             153..159 => {
                 let time = if self.one_in(5) { None } else { Some(self.rng.u16(0..300)) };

@@ -206,7 +206,8 @@ impl Model {
     /// Everything is to end by `due`.
     pub(crate) fn shut_down(&mut self, due: Duration) {
         let now = self.now();
-        let earlier = self.shutdown.filter(|(_, latest)| *latest > now);
+        // One that is over this instant may have been served or not.
+        let earlier = self.shutdown.filter(|(_, latest)| *latest >= now);
         if self.shutdown.is_none() {
             for me in 0..self.channels.len() {
                 if self.channels[me].address.is_some() {
@@ -214,6 +215,9 @@ impl Model {
                 }
             }
         }
-        self.shutdown = Some(earlier.map_or((due, due), |(from, to)| (from.min(due), to.min(due))));
+        self.shutdown = Some(earlier.map_or((due, due), |(from, to)| {
+            let later = if to > now { to.min(due) } else { due };
+            (from.min(due), later)
+        }));
     }
 }

@@ -33,7 +33,6 @@ const SCRIPTS: u64 = 5000;
 
 #[test]
 fn the_loop_keeps_its_promises() {
-    let started = std::time::Instant::now();
     let mut seen = Seen::default();
     let seeds = match number("ASYNCORE_SEED") {
         Some(seed) => seed..seed.saturating_add(1),
@@ -48,13 +47,6 @@ fn the_loop_keeps_its_promises() {
         }
     }
     println!("{}", seen.table());
-    println!(
-        "{} scripts, {} steps, {} callbacks in {:.1?}",
-        seen.scripts,
-        seen.steps,
-        seen.callbacks,
-        started.elapsed()
-    );
     if seen.scripts >= SCRIPTS {
         let missing = seen.missing(REACHED);
         assert!(missing.is_empty(), "not reached in {} scripts: {missing:?}", seen.scripts);

@@ -43,6 +43,12 @@ impl Model {
                     self.restart_clocks(map, me);
                 }
                 self.prepare(me);
+                let load = self.load(map, me, id);
+                let chan = &mut self.channels[me];
+                if chan.high == Level::Yes && load <= chan.bounds.low {
+                    // It has drained before it could be told so.
+                    chan.high = Level::Unsure;
+                }
             }
             Callback::Collect | Callback::Found | Callback::TooLong if self.channels[me].prepares => {
                 self.prepare(me);

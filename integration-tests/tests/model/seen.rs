@@ -50,7 +50,7 @@ impl Seen {
     pub(crate) fn table(&self) -> String {
         let counts = self.counts.iter().map(|(what, count)| format!("{count:>9}  {what}\n"));
         let acts = self.acts.iter().map(|(act, count)| format!("{count:>9}  call {act}\n"));
-        let totals = [(self.scripts, "scripts"), (self.steps, "steps")];
+        let totals = [(self.scripts, "scripts"), (self.steps, "steps"), (self.callbacks, "callbacks")];
         let totals = totals.iter().map(|(count, what)| format!("{count:>9}  {what}\n"));
         totals.chain(counts).chain(acts).collect()
     }
