@@ -56,9 +56,15 @@ pub(crate) struct Socket {
 pub(crate) enum Transport {
     /// A socket of the system's: known by its type, so that reads and writes are plain calls.
     System(Source),
-    /// Anything else. Boxed, so that a slot is no larger for it.
+    /// Anything else. A box in a box is one word, so that a slot is no larger for it.
+    Other(Box<Box<dyn Carrier>>),
+}
+
+impl Transport {
     #[cfg_attr(not(feature = "testing"), expect(dead_code, reason = "only a simulation has others"))]
-    Other(Box<dyn Carrier>),
+    pub(crate) fn other(carrier: impl Carrier + 'static) -> Self {
+        Self::Other(Box::new(Box::new(carrier)))
+    }
 }
 
 /// How far a connect came at once.
@@ -147,7 +153,7 @@ impl Deref for Socket {
     fn deref(&self) -> &Self::Target {
         match &self.transport {
             Transport::System(source) => source,
-            Transport::Other(other) => &**other,
+            Transport::Other(other) => &***other,
         }
     }
 }
@@ -156,7 +162,7 @@ impl DerefMut for Socket {
     fn deref_mut(&mut self) -> &mut Self::Target {
         match &mut self.transport {
             Transport::System(source) => source,
-            Transport::Other(other) => &mut **other,
+            Transport::Other(other) => &mut ***other,
         }
     }
 }

@@ -42,7 +42,7 @@ impl End {
 
     pub(crate) fn into_socket(self) -> Socket {
         let family = self.network.wires.borrow().get(self.id).map_or(crate::Family::V4, |wire| wire.family);
-        Socket { transport: Transport::Other(Box::new(self)), family, kind: Kind::Stream }
+        Socket { transport: Transport::other(self), family, kind: Kind::Stream }
     }
 }
 
@@ -93,7 +93,7 @@ impl Carrier for End {
         let id = self.network.wires.borrow_mut().accept(self.id)?;
         let peer = self.network.wires.borrow().get(id).and_then(|wire| wire.remote.clone());
         let end = Self::new(self.network.clone(), id, descriptor);
-        Ok((Transport::Other(Box::new(end)), Some(peer.unwrap_or(Address::Unnamed))))
+        Ok((Transport::other(end), Some(peer.unwrap_or(Address::Unnamed))))
     }
 
     fn connect(&self, address: &Address) -> io::Result<Connecting> {
