@@ -6,7 +6,6 @@ use std::net::{Shutdown, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::rc::Rc;
-use std::time::Duration;
 
 use socket2::SockRef;
 
@@ -208,15 +207,6 @@ impl Dispatcher {
         let mut dispatcher = Self::create_socket(Family::of(&address), Kind::Stream)?;
         dispatcher.connect(address)?;
         Ok(dispatcher)
-    }
-
-    /// Lets the address be bound while connections of an earlier listener on it are still dying (`SO_REUSEADDR`).
-    ///
-    /// # Errors
-    ///
-    /// If the system refuses the option.
-    pub fn set_reuse_addr(&self) -> io::Result<()> {
-        self.option(|options| options.set_reuse_address(true))
     }
 
     /// Binds the socket to an address of this machine; port 0 takes a free one.
@@ -456,77 +446,6 @@ impl Dispatcher {
     /// Gives this socket, and what it accepts, its own limits instead of the map's.
     pub fn set_limits(&mut self, limits: impl Into<Rc<Limits>>) {
         self.limits = Some(limits.into());
-    }
-
-    /// Whether small writes go out at once (`TCP_NODELAY`); other sockets than TCP ignore it.
-    ///
-    /// # Errors
-    ///
-    /// If the system refuses the option.
-    pub fn set_nodelay(&self, nodelay: bool) -> io::Result<()> {
-        if self.family() == Family::Unix || self.kind() == Kind::Datagram {
-            return Ok(());
-        }
-        self.option(|options| options.set_tcp_nodelay(nodelay))
-    }
-
-    /// Whether the system probes a silent peer; with a time, after how much silence (else the system's own, often two
-    /// hours).
-    ///
-    /// # Errors
-    ///
-    /// If the system refuses the option.
-    pub fn set_keepalive(&self, keepalive: bool, after: Option<Duration>) -> io::Result<()> {
-        self.option(|options| {
-            options.set_keepalive(keepalive)?;
-            match after {
-                Some(after) if keepalive => {
-                    options.set_tcp_keepalive(&socket2::TcpKeepalive::new().with_time(after))
-                }
-                _ => Ok(()),
-            }
-        })
-    }
-
-    /// What the system does with unsent bytes when the socket closes (`SO_LINGER`): with zero, the connection is reset.
-    ///
-    /// # Errors
-    ///
-    /// If the system refuses the option.
-    pub fn set_linger(&self, linger: Option<Duration>) -> io::Result<()> {
-        self.socket.set_linger(linger)
-    }
-
-    /// The system's receive buffer, in bytes; the system may round it.
-    ///
-    /// # Errors
-    ///
-    /// If the system refuses the option.
-    pub fn set_recv_buffer_size(&self, bytes: usize) -> io::Result<()> {
-        self.option(|options| options.set_recv_buffer_size(bytes))
-    }
-
-    /// The system's send buffer, in bytes; the system may round it.
-    ///
-    /// # Errors
-    ///
-    /// If the system refuses the option.
-    pub fn set_send_buffer_size(&self, bytes: usize) -> io::Result<()> {
-        self.option(|options| options.set_send_buffer_size(bytes))
-    }
-
-    /// Sets an option of the system's; a simulated socket has none to set.
-    fn option(&self, set: impl FnOnce(&SockRef<'_>) -> io::Result<()>) -> io::Result<()> {
-        self.socket.options().map_or(Ok(()), |options| set(&options))
-    }
-
-    fn apply_nodelay(&self) {
-        if self.limits.as_ref().is_none_or(|limits| limits.nodelay)
-            && let Err(error) = self.set_nodelay(true)
-        {
-            // The connection is lost already; its first read tells.
-            tracing::debug!(%error, "no TCP_NODELAY");
-        }
     }
 
     pub(crate) fn coupling_mut(&mut self) -> Option<&mut Coupling> {

@@ -133,6 +133,7 @@ pub mod testing;
 mod throttle;
 mod timeouts;
 mod timer;
+mod tuning;
 mod turn;
 mod unread;
 mod workers;

@@ -388,6 +388,7 @@ const FOREIGN: &[(&str, &[&str])] = &[
             "asyncore/src/dispatcher.rs",
             "asyncore/src/socket.rs",
             "asyncore/src/system.rs",
+            "asyncore/src/tuning.rs",
         ],
     ),
     (
