@@ -262,7 +262,9 @@ impl<C> AsyncChat<C> {
         C: Chat<A>,
     {
         self.forget_discarded();
-        let outcome = self.deliver(cx, &mut input);
+        let mut messages = 0;
+        let outcome = self.deliver(cx, &mut input, &mut messages);
+        cx.map.count_messages(cx.id, messages);
         if self.forget_discarded() || !cx.map.is_open(cx.id) {
             input = &[];
         }
@@ -277,8 +279,8 @@ impl<C> AsyncChat<C> {
         (input.len(), outcome)
     }
 
-    /// Delivers until the input is used up or the channel no longer reads.
-    fn deliver<A>(&mut self, cx: &mut Context<'_, A>, input: &mut &[u8]) -> Result
+    /// Delivers until the input is used up or the channel no longer reads; counts the messages.
+    fn deliver<A>(&mut self, cx: &mut Context<'_, A>, input: &mut &[u8], messages: &mut usize) -> Result
     where
         A: 'static,
         C: Chat<A>,
@@ -322,6 +324,7 @@ impl<C> AsyncChat<C> {
             }
             let Self { user, framing, held } = self;
             let message = whole.unwrap_or(held);
+            *messages += 1;
             let outcome = user.found_terminator(&mut Conversation::new(cx, framing), message);
             held.clear();
             outcome?;

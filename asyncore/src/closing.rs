@@ -151,6 +151,7 @@ impl<A: 'static> Map<A> {
         };
         entry.dispatcher.reason = Some(reason);
         let timers = entry.dispatcher.rare.as_mut().and_then(|rare| rare.timers.take());
+        let pushes = entry.dispatcher.settle_pushes();
         let outbox = entry.dispatcher.outbox.take();
         let unsent = outbox.as_ref().map_or(0, |outbox| outbox.bytes());
         tracing::debug!(%id, peer = %entry.dispatcher.peer(), %reason, unsent, "channel closed");
@@ -163,6 +164,7 @@ impl<A: 'static> Map<A> {
         self.end_clocks(id);
         self.end_throttles(id);
         self.counters.closed += 1;
+        self.counters.pushes += u64::from(pushes);
         self.closed.push(id);
         self.end_couplings(id);
         if !planted!(CallbackAfterClose) {

@@ -10,6 +10,7 @@ use std::rc::Rc;
 use socket2::SockRef;
 
 use crate::address::PackedAddress;
+use crate::counters::Count;
 use crate::coupling::Coupling;
 use crate::deadline::DeadlineKey;
 use crate::entry::Flags;
@@ -53,6 +54,9 @@ pub struct Dispatcher {
     pub(crate) outbox: Option<Box<Outbox>>,
     pub(crate) bytes_in: u64,
     pub(crate) bytes_out: u64,
+    /// Less those that its queue has [not counted](Outbox::uncounted) yet.
+    pub(crate) pushes: Count,
+    pub(crate) messages: Count,
     /// What few channels need, and those only for a while.
     pub(crate) rare: Option<Box<Rare>>,
 }
@@ -133,6 +137,10 @@ pub(crate) struct Rare {
     pub(crate) throttles: Option<Box<Throttles>>,
     /// Whose output it waits for, and who waits for its own.
     pub(crate) coupling: Option<Box<Coupling>>,
+    /// How often its counts of pushes and messages have run over.
+    pub(crate) pushes_over: u32,
+    pub(crate) messages_over: u32,
+    pub(crate) partial_writes: u64,
 }
 
 /// An end that waits until the channel is connected and its queue is empty.
@@ -154,6 +162,8 @@ impl Dispatcher {
             outbox: None,
             bytes_in: 0,
             bytes_out: 0,
+            pushes: Count::default(),
+            messages: Count::default(),
             rare: None,
         }
     }

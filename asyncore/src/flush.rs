@@ -20,7 +20,11 @@ impl<A: 'static> Map<A> {
     pub(crate) fn flush(&mut self, app: &mut A) {
         let mut list = std::mem::replace(&mut self.unsent, std::mem::take(&mut self.spare));
         for &id in &list {
-            let Some(entry) = self.live_mut(id) else { continue };
+            let Some(entry) = Self::entry_in(&mut self.slots, id) else { continue };
+            if entry.dispatcher.state == State::Closed {
+                continue;
+            }
+            self.counters.pushes += u64::from(entry.dispatcher.settle_pushes());
             entry.flags.clear(Flags::UNSENT);
             entry.flags.clear(Flags::FLOWING);
             // One whose queue was dropped meanwhile waits for nothing.
@@ -99,6 +103,7 @@ impl<A: 'static> Map<A> {
             Ok(Moved::Bytes(written)) => {
                 outbox.advance(written);
                 dispatcher.bytes_out += written as u64;
+                self.counters.bytes_out += written as u64;
                 self.queued -= written;
                 if written > 0 {
                     dispatcher.active_at = low(self.tick);
@@ -119,6 +124,8 @@ impl<A: 'static> Map<A> {
         let is_blocked = flags.has(Flags::BLOCKED);
         let more = !is_blocked && !outbox.is_empty();
         if is_blocked {
+            self.counters.partial_writes += 1;
+            dispatcher.rare().partial_writes += 1;
             self.note_stall(id);
         }
         self.touch_interest(id);
@@ -183,6 +190,8 @@ impl<A: 'static> Map<A> {
             match dispatcher.socket.send(datagram) {
                 Ok(Moved::WouldBlock) => {
                     flags.set(Flags::BLOCKED);
+                    self.counters.partial_writes += 1;
+                    dispatcher.rare().partial_writes += 1;
                     self.note_stall(id);
                     self.touch_interest(id);
                     return Ok(false);
@@ -199,6 +208,7 @@ impl<A: 'static> Map<A> {
                     match sent {
                         Ok(_) => {
                             dispatcher.bytes_out += length as u64;
+                            self.counters.bytes_out += length as u64;
                             dispatcher.active_at = low(self.tick);
                         }
                         // An earlier datagram came back; that says nothing of this peer's future (RFC 1122 section 4.1.3.3).

@@ -106,6 +106,7 @@ impl<A: 'static> Map<A> {
             }
             Ok(Moved::Bytes(received)) => {
                 dispatcher.bytes_in += received as u64;
+                self.counters.bytes_in += received as u64;
                 dispatcher.active_at = low(tick);
                 if mine && !planted!(BudgetIgnored) {
                     let cost = if is_stream { received } else { received.max(SMALLEST_DATAGRAM) };
@@ -163,6 +164,7 @@ impl<A: 'static> Map<A> {
             return Ok(None);
         };
         entry.dispatcher.bytes_in += received as u64;
+        self.counters.bytes_in += received as u64;
         entry.dispatcher.active_at = low(tick);
         self.note_received(id);
         if mine {

@@ -144,7 +144,7 @@ pub use blocking::SpawnError;
 pub use buffer::ReadBuffer;
 pub use channel::Channel;
 pub use context::Context;
-pub use counters::Counters;
+pub use counters::{ChannelCounters, Counters};
 pub use default_map::{default_map, run};
 pub use dispatcher::{Dispatcher, State};
 pub use id::ChannelId;

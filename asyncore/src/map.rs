@@ -372,6 +372,7 @@ impl<A: 'static> Map<A> {
             entry.dispatcher.end();
         }
         self.queued -= entry.dispatcher.queued();
+        self.counters.pushes += u64::from(entry.dispatcher.settle_pushes());
         self.cancel_deadline(&mut entry.dispatcher);
         self.end_clocks(id);
         if let Some(rare) = &mut entry.dispatcher.rare {
@@ -401,12 +402,6 @@ impl<A: 'static> Map<A> {
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.channels == 0
-    }
-
-    /// What the map has done so far.
-    #[must_use]
-    pub const fn counters(&self) -> Counters {
-        self.counters
     }
 
     /// Bytes of output queued in all channels together.

@@ -30,6 +30,8 @@ pub(crate) struct Outbox {
     producers: usize,
     /// Up to how many queued bytes a push needs no closer look at limits and marks; 0 until someone has looked.
     pub(crate) easy: usize,
+    /// Pushes since the last write that are not counted in the dispatcher and the map yet.
+    pub(crate) uncounted: u32,
 }
 
 enum Chunk {

@@ -29,6 +29,7 @@ impl<A: 'static> Map<A> {
             && self.queued + length <= self.options.output
         {
             self.queued += outbox.push(data);
+            outbox.uncounted = outbox.uncounted.wrapping_add(1);
             return Pushed::Queued;
         }
         self.push_carefully(id, length, data)
@@ -124,11 +125,16 @@ impl<A: 'static> Map<A> {
     /// Hands bytes to the socket, past queue and limits.
     fn send_now(&mut self, id: ChannelId, data: &[u8]) -> Result<usize> {
         let tick = self.moving_tick();
-        let Some(entry) = self.live_mut(id) else { return Ok(0) };
+        let Some(entry) = Self::entry_in(&mut self.slots, id) else { return Ok(0) };
         match entry.dispatcher.send(data) {
             Ok(sent) => {
+                self.counters.bytes_out += sent as u64;
                 if sent > 0 {
                     entry.dispatcher.active_at = low(tick);
+                }
+                if sent < data.len() {
+                    self.counters.partial_writes += 1;
+                    entry.dispatcher.rare().partial_writes += 1;
                 }
                 Ok(sent)
             }
@@ -157,10 +163,11 @@ impl<A: 'static> Map<A> {
         if is_limited && self.may_write(id) == 0 {
             return Ok(false);
         }
-        let Some(entry) = self.live_mut(id) else { return Ok(false) };
+        let Some(entry) = Self::entry_in(&mut self.slots, id) else { return Ok(false) };
         match entry.dispatcher.socket.send_to(data, to)? {
             Moved::Bytes(sent) => {
                 entry.dispatcher.bytes_out += sent as u64;
+                self.counters.bytes_out += sent as u64;
                 entry.dispatcher.active_at = low(tick);
                 if is_limited {
                     self.has_written(id, sent);
@@ -174,11 +181,13 @@ impl<A: 'static> Map<A> {
     /// Drops what is queued for a channel and not yet sent: how many bytes. A pending close is not cancelled.
     pub fn discard_output(&mut self, id: ChannelId) -> usize {
         let Some(entry) = self.live_mut(id) else { return 0 };
+        let pushes = entry.dispatcher.settle_pushes();
         let Some(outbox) = entry.dispatcher.outbox.take() else { return 0 };
         entry.flags.clear(Flags::BLOCKED);
         if let Some(rare) = &mut entry.dispatcher.rare {
             rare.forget_stall();
         }
+        self.counters.pushes += u64::from(pushes);
         let dropped = outbox.bytes();
         self.recycle(outbox);
         // The write at the end of the turn finds no queue, and goes on with what follows an empty one.
@@ -218,6 +227,8 @@ impl<A: 'static> Map<A> {
         self.queued += put(outbox, kind);
         outbox.easy = if outbox.has_producer() { 0 } else { limit.min(high_mark) };
         let is_high = outbox.load() > high_mark;
+        self.counters.pushes += 1;
+        entry.dispatcher.count_pushes(1);
         Self::list(entry, id, &mut self.touched, &mut self.unsent);
         if is_high {
             entry.flags.set(Flags::HIGH);

@@ -152,6 +152,8 @@ impl<A: 'static> Map<A> {
         if asked.stop {
             self.stop();
         }
+        let answers = batch.iter().filter(|post| post.is_finished()).count();
+        self.counters.posts += (batch.len() - answers) as u64;
         while let Some(post) = batch.pop_front() {
             match post {
                 Post::Call(f) => guard("running what was posted", || f(self, app)),

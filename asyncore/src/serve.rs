@@ -292,6 +292,7 @@ impl<A: 'static> Map<A> {
                 Ok(Moved::Bytes(received)) => {
                     read += received;
                     dispatcher.bytes_in += received as u64;
+                    self.counters.bytes_in += received as u64;
                     if dispatcher.state == State::Lingering {
                         let rare = dispatcher.rare();
                         rare.dropped += received;

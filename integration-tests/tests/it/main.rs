@@ -6,6 +6,7 @@ mod chat;
 mod chat_ends;
 mod chat_output;
 mod connecting;
+mod counters;
 mod coupling;
 mod datagrams;
 mod defects;
