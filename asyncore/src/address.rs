@@ -165,6 +165,14 @@ pub(crate) enum PackedAddress {
 }
 
 impl PackedAddress {
+    pub(crate) fn ip(&self) -> Option<IpAddr> {
+        match self {
+            Self::None => None,
+            Self::V4(address) => Some((*address.ip()).into()),
+            Self::Boxed(address) => address.ip(),
+        }
+    }
+
     pub(crate) fn unpack(&self) -> Option<Address> {
         match self {
             Self::None => None,

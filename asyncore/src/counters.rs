@@ -29,7 +29,8 @@ pub struct Counters {
     pub accepted: u64,
     /// Accepts that failed.
     pub accept_errors: u64,
-    /// Connections taken and closed at once because no descriptor was left.
+    /// Connections turned away: by a listener's [`ListenOptions`](crate::ListenOptions), or because no descriptor was left.
+    /// They are not among those accepted.
     pub refused: u64,
     /// Changes of what the poller waits for.
     pub registrations: u64,

@@ -14,14 +14,14 @@ use crate::counters::Count;
 use crate::coupling::Coupling;
 use crate::deadline::DeadlineKey;
 use crate::entry::Flags;
-use crate::limits::BACKLOG;
+use crate::gate::{Gate, Seat};
 use crate::outbox::Outbox;
 use crate::poller::Source;
 use crate::socket::{AcceptError, Connecting, Moved, Socket};
 use crate::throttle::Throttles;
 use crate::timeouts::Clocks;
 use crate::unread::Unread;
-use crate::{Address, CloseReason, Family, Kind, Limits, TimerId};
+use crate::{Address, CloseReason, Family, Kind, Limits, ListenOptions, TimerId};
 
 /// A thin wrapper of one non-blocking socket: the half of a channel that the map keeps.
 ///
@@ -141,6 +141,10 @@ pub(crate) struct Rare {
     pub(crate) pushes_over: u32,
     pub(crate) messages_over: u32,
     pub(crate) partial_writes: u64,
+    /// Of a listener: what it counts, and whom it turns away.
+    pub(crate) gate: Option<Rc<Gate>>,
+    /// Of what a listener with bounds has accepted: its place in them.
+    pub(crate) seat: Option<Seat>,
 }
 
 /// An end that waits until the channel is connected and its queue is empty.
@@ -186,7 +190,7 @@ impl Dispatcher {
         Self::new(socket, state, None)
     }
 
-    /// A TCP or Unix-domain listener on `address`, with [`BACKLOG`] and, for TCP, the address reusable at once.
+    /// A TCP or Unix-domain listener on `address`, with [`BACKLOG`](crate::BACKLOG) and, for TCP, the address reusable at once.
     ///
     /// # Errors
     ///
@@ -194,17 +198,20 @@ impl Dispatcher {
     pub fn listener(address: impl Into<Address>) -> io::Result<Self> {
         let address = address.into();
         let mut listener = Self::create_socket(Family::of(&address), Kind::Stream)?;
-        listener.listen_at(address)?;
+        listener.listen_at(address, &ListenOptions::default())?;
         Ok(listener)
     }
 
     /// What [`listener`](Self::listener) does with its socket.
-    pub(crate) fn listen_at(&mut self, address: Address) -> io::Result<()> {
+    pub(crate) fn listen_at(&mut self, address: Address, options: &ListenOptions) -> io::Result<()> {
         if self.family() != Family::Unix {
             self.set_reuse_addr()?;
         }
+        if options.reuse_port {
+            self.set_reuse_port()?;
+        }
         self.bind(address)?;
-        self.listen(BACKLOG)
+        self.listen(options.backlog)
     }
 
     /// A stream socket that connects to `address`: see [`connect`](Self::connect).
@@ -456,6 +463,10 @@ impl Dispatcher {
     /// Gives this socket, and what it accepts, its own limits instead of the map's.
     pub fn set_limits(&mut self, limits: impl Into<Rc<Limits>>) {
         self.limits = Some(limits.into());
+    }
+
+    pub(crate) fn gate(&self) -> Option<&Rc<Gate>> {
+        self.rare.as_ref()?.gate.as_ref()
     }
 
     pub(crate) fn coupling_mut(&mut self) -> Option<&mut Coupling> {

@@ -1,12 +1,11 @@
-//! The input side of the map: receive, accept, pause and resume.
+//! The input side of the map: receive, pause and resume.
 
 use crate::buffer::BufferPool;
-use crate::deadline::Due;
-use crate::entry::{Entry, Flags};
+use crate::entry::Flags;
 use crate::interest::Pauses;
-use crate::socket::{AcceptError, Moved};
+use crate::socket::Moved;
 use crate::timeouts::low;
-use crate::{Address, ChannelId, Dispatcher, Kind, Map, ReadBuffer, Result, State};
+use crate::{Address, ChannelId, Kind, Map, ReadBuffer, Result, State};
 
 /// What [`Map::recv`] found.
 #[derive(Debug)]
@@ -190,62 +189,6 @@ impl<A: 'static> Map<A> {
         }
     }
 
-    /// Accepts the next connection that waits on a listening channel, if any, with the listener's limits.
-    ///
-    /// A connection that is lost already is passed over. When descriptors or memory run out, or the map is full, the
-    /// listener pauses until a channel closes or a moment has passed, and the answer is `None`.
-    ///
-    /// # Errors
-    ///
-    /// If the listener itself fails.
-    pub fn accept(&mut self, id: ChannelId) -> Result<Option<Dispatcher>> {
-        if self.reserve.is_none() {
-            self.reserve = self.world.reserve();
-        }
-        loop {
-            if self.serving.id == Some(id) {
-                if self.serving.accepts == 0 {
-                    return Ok(None);
-                }
-                self.serving.accepts -= 1;
-            }
-            if !self.live(id).is_some_and(|entry| entry.dispatcher.state == State::Listening) {
-                return Ok(None);
-            }
-            if self.channels >= self.options.connections {
-                tracing::debug!(%id, channels = self.channels, "the map is full: listener paused");
-                self.starve(id, false);
-                return Ok(None);
-            }
-            let Some(entry) = self.live(id) else { return Ok(None) };
-            match entry.dispatcher.accept_one() {
-                Ok(None) => return Ok(None),
-                Ok(Some(accepted)) => {
-                    self.counters.accepted += 1;
-                    return Ok(Some(accepted));
-                }
-                Err(error) => {
-                    self.counters.accept_errors += 1;
-                    match AcceptError::classify(&error) {
-                        AcceptError::Next => {
-                            tracing::debug!(%id, %error, "a connection was lost before it was accepted");
-                        }
-                        AcceptError::NoDescriptor => {
-                            self.refuse_one(id);
-                            self.cannot_accept(id, &error);
-                            return Ok(None);
-                        }
-                        AcceptError::NoMemory => {
-                            self.cannot_accept(id, &error);
-                            return Ok(None);
-                        }
-                        AcceptError::Fatal => return Err(error.into()),
-                    }
-                }
-            }
-        }
-    }
-
     /// Stops the delivery of input to a channel until [`resume_reading`](Self::resume_reading), from the next callback on.
     ///
     /// The system's buffers fill up, and the peer has to wait: this is back-pressure.
@@ -325,54 +268,6 @@ impl<A: 'static> Map<A> {
         self.update_serving(id);
         self.make_ready(id);
     }
-
-    /// No descriptor is left: gives up the reserve to take one connection and close it, so that its client does not
-    /// wait in vain.
-    fn refuse_one(&mut self, id: ChannelId) {
-        if self.reserve.take().is_some() {
-            if let Some(Ok(Some(refused))) = self.live(id).map(|entry| entry.dispatcher.accept_one()) {
-                tracing::debug!(%id, peer = %refused.peer(), "connection refused: no descriptor is left");
-                self.counters.refused += 1;
-            }
-            if !planted!(ReserveLost) {
-                self.reserve = self.world.reserve();
-            }
-        }
-    }
-
-    /// Descriptors or memory have run out: logs it, and pauses the listener for a moment.
-    fn cannot_accept(&mut self, id: ChannelId, error: &std::io::Error) {
-        if self.phase.starved_logged.is_none_or(|logged| self.now.duration_since(logged) >= LOG_EVERY) {
-            self.phase.starved_logged = Some(self.now);
-            tracing::warn!(%id, %error, channels = self.channels, "cannot accept: listener paused");
-        }
-        self.starve(id, true);
-    }
-
-    /// Pauses a listener until a channel closes, or also until the accept pause is over.
-    fn starve(&mut self, id: ChannelId, for_a_time: bool) {
-        let Some(entry) = self.live_mut(id) else { return };
-        entry.pauses.insert(Pauses::ACCEPT);
-        if !self.starved.contains(&id) {
-            self.starved.push(id);
-        }
-        self.touch(id);
-        if for_a_time {
-            self.set_deadline(id, ACCEPT_PAUSE, Due::Accept(id));
-        }
-    }
-
-    /// A descriptor or a place is free, or the pause is over: listeners accept again.
-    pub(crate) fn feed_starved(&mut self) {
-        for id in std::mem::take(&mut self.starved) {
-            let Some(Entry { dispatcher, pauses, .. }) = self.live_mut(id) else { continue };
-            pauses.remove(Pauses::ACCEPT);
-            if let Some(key) = dispatcher.rare.as_mut().and_then(|rare| rare.deadline.take()) {
-                self.deadlines.cancel(key);
-            }
-            self.touch(id);
-        }
-    }
 }
 
 /// Whether an earlier datagram came back: nobody listens where it went.
@@ -382,13 +277,6 @@ pub(crate) fn is_refused(error: &std::io::Error) -> bool {
 
 /// Why a stream is not read or written by the datagram.
 pub(crate) const NO_DATAGRAMS: &str = "this is not a datagram channel";
-
-/// How long a listener pauses when descriptors or memory run out: 100 ms, HAProxy's choice; ten failed accepts a
-/// second cost nothing, and nobody waits long.
-const ACCEPT_PAUSE: std::time::Duration = std::time::Duration::from_millis(100);
-
-/// How often running out is logged: once a second at most.
-const LOG_EVERY: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// Most bytes of one read, whatever is asked for: 16 MiB, more than a socket holds. Room is made for as many.
 const LARGEST_READ: usize = 16 << 20;

@@ -30,6 +30,11 @@ impl Pauses {
 
     /// It is to close when the results of its blocking work have been told: `close_when_answered`.
     pub(crate) const ENDING: Self = Self(32);
+    /// A listener has as many connections open as it may.
+    pub(crate) const FULL: Self = Self(64);
+
+    /// Those of a listener that waits for others to close.
+    pub(crate) const LISTENERS: Self = Self(Self::ACCEPT.0 | Self::FULL.0);
 
     pub(crate) const fn is_empty(self) -> bool {
         self.0 == 0

@@ -89,6 +89,7 @@ macro_rules! planted {
     };
 }
 
+mod accepting;
 mod address;
 mod blocking;
 mod buffer;
@@ -104,6 +105,7 @@ mod default_map;
 mod dispatcher;
 mod entry;
 mod flush;
+mod gate;
 mod id;
 mod input;
 mod interest;
@@ -151,8 +153,8 @@ pub use id::ChannelId;
 pub use input::Received;
 pub use limits::{
     AC_OUT_BUFFER_SIZE, ACCEPT_BUDGET, BACKLOG, DRAIN_TIME, HIGH_MARK, JOBS, LINGER_BYTES, LINGER_TIME,
-    LOW_MARK, Limits, MAP_OUTPUT_LIMIT, MOST_WORKERS, OUTPUT_LIMIT, OnFull, Options, POSTS, READ_BUDGET,
-    SPARE_DESCRIPTORS, WORKERS_BESIDE_PROCESSORS, Wait,
+    LOW_MARK, Limits, ListenOptions, MAP_OUTPUT_LIMIT, MOST_WORKERS, OUTPUT_LIMIT, OnFull, Options, POSTS,
+    READ_BUDGET, SPARE_DESCRIPTORS, WORKERS_BESIDE_PROCESSORS, Wait, WhenFull,
 };
 pub use map::Map;
 pub use producer::Producer;

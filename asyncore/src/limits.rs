@@ -1,8 +1,10 @@
-//! [`Limits`] of a channel and [`Options`] of a map: every bound, its default and why.
+//! [`Limits`] of a channel, [`ListenOptions`] of listeners and [`Options`] of a map: every bound, its default and why.
 
 use std::num::NonZero;
 use std::sync::OnceLock;
 use std::time::Duration;
+
+use bytes::Bytes;
 
 use crate::Rate;
 
@@ -109,6 +111,89 @@ pub enum OnFull {
     /// The channel is closed with [`CloseReason::OutputFull`](crate::CloseReason::OutputFull): its peer does not read.
     Close,
     /// The push is refused as a whole and answers [`Pushed::Full`](crate::Pushed::Full); the channel stays open.
+    Refuse,
+}
+
+/// What listeners take, and whom they turn away, for [`Map::listen_with`](crate::Map::listen_with).
+///
+/// The counts are of all listeners of one call together. A connection counts from its accept until its socket is
+/// closed, wherever that is by then.
+///
+/// ```
+/// use asyncore::{Channel, ListenOptions, Map, WhenFull};
+/// # struct Session;
+/// # impl Channel for Session {}
+///
+/// let mut options = ListenOptions::default();
+/// options.total = 1000;
+/// options.per_address = 10;
+/// options.when_full = WhenFull::Refuse;
+/// options.refusal = "421 too many connections, try again later\r\n".into();
+///
+/// let mut map: Map = Map::new()?;
+/// map.listen_with("127.0.0.1:0", options, |_peer| Session)?;
+/// # Ok::<(), asyncore::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ListenOptions {
+    /// The limits of what is accepted; `None`, the default, is the map's.
+    pub limits: Option<Limits>,
+    /// Most connections that are open at a time; without a bound by default. See [`when_full`](Self::when_full).
+    pub total: usize,
+    /// Most connections of one address that are open at a time; without a bound by default. One more is refused. Peers
+    /// without an IP address, those of a Unix-domain listener, count in the total alone.
+    pub per_address: usize,
+    /// How many bits of an IPv4 address make it another one: 32 by default, all of them. An IPv4 address that is mapped
+    /// into IPv6 counts as what it is.
+    pub prefix_v4: u8,
+    /// How many bits of an IPv6 address make it another one: 64 by default, which is what one network, and often one
+    /// customer, is given (RFC 6177).
+    pub prefix_v6: u8,
+    /// Most connections that a listener accepts in one turn, those that it refuses included; `None`, the default, is the
+    /// map's [`accept_budget`](Options::accept_budget). 0 counts as 1.
+    pub accept_budget: Option<usize>,
+    /// Connections that the system queues before they are accepted, [`BACKLOG`] by default; the system has a bound of
+    /// its own.
+    pub backlog: u32,
+    /// Whether other sockets that say so too may listen at the same address, and share what comes (`SO_REUSEPORT`): one
+    /// for each loop of `serve_threads`. False by default. See
+    /// [`Dispatcher::set_reuse_port`](crate::Dispatcher::set_reuse_port).
+    pub reuse_port: bool,
+    /// The last line to who is refused. Empty by default: closed without a word.
+    ///
+    /// It arrives also behind what the peer has sent already, by [`close_when_done`](crate::Map::close_when_done): a
+    /// peer that does not go costs a descriptor for the `linger_time` of its [`limits`](Self::limits). At most 64 at a
+    /// time are given that; who is refused beyond is sent the line once, and closed.
+    pub refusal: Bytes,
+    /// What happens when [`total`](Self::total) is reached; [`WhenFull::Wait`] by default.
+    pub when_full: WhenFull,
+}
+
+impl Default for ListenOptions {
+    fn default() -> Self {
+        Self {
+            limits: None,
+            total: usize::MAX,
+            per_address: usize::MAX,
+            prefix_v4: 32,
+            prefix_v6: 64,
+            accept_budget: None,
+            backlog: BACKLOG,
+            reuse_port: false,
+            refusal: Bytes::new(),
+            when_full: WhenFull::Wait,
+        }
+    }
+}
+
+/// What listeners do that have as many connections open as they may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum WhenFull {
+    /// They pause: who comes waits in the system's queue until a connection closes.
+    Wait,
+    /// They accept, and turn away with the [`refusal`](ListenOptions::refusal).
     Refuse,
 }
 

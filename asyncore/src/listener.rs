@@ -1,11 +1,14 @@
 //! Listening and connecting in one line: a listener that makes a channel of each connection.
 
+use std::cell::RefCell;
 use std::io;
 use std::net::ToSocketAddrs;
 use std::path::Path;
+use std::rc::Rc;
 
 use crate::{
-    Address, Channel, ChannelId, CloseReason, Context, Dispatcher, Error, Family, Kind, Map, Result,
+    Address, Channel, ChannelId, CloseReason, Context, Dispatcher, Error, Family, Kind, ListenOptions, Map,
+    Result,
 };
 
 impl<A: 'static> Map<A> {
@@ -22,10 +25,24 @@ impl<A: 'static> Map<A> {
         at: impl ToSocketAddrs,
         make: impl FnMut(Option<Address>) -> C + 'static,
     ) -> Result<Vec<ChannelId>> {
+        self.listen_with(at, ListenOptions::default(), make)
+    }
+
+    /// As [`listen`](Self::listen), with bounds on what is accepted and choices of how.
+    ///
+    /// # Errors
+    ///
+    /// As [`listen`](Self::listen).
+    pub fn listen_with<C: Channel<A>>(
+        &mut self,
+        at: impl ToSocketAddrs,
+        options: ListenOptions,
+        make: impl FnMut(Option<Address>) -> C + 'static,
+    ) -> Result<Vec<ChannelId>> {
         let mut listeners = Vec::new();
         let mut passed_over = None;
         for address in at.to_socket_addrs()? {
-            match self.listener(address.into()) {
+            match self.listener(address.into(), &options) {
                 Ok(listener) => listeners.push(listener),
                 Err(error) if is_unknown_family(&error) => passed_over = Some(error),
                 Err(error) => return Err(format!("cannot listen on {address}: {error}").into()),
@@ -34,14 +51,32 @@ impl<A: 'static> Map<A> {
         if listeners.is_empty() {
             return Err(passed_over.map_or_else(|| "the name has no address".into(), Error::from));
         }
-        let make = std::rc::Rc::new(std::cell::RefCell::new(make));
-        listeners
-            .into_iter()
-            .map(|listener| {
-                let make = std::rc::Rc::clone(&make);
-                self.listen_on(listener, move |peer| make.borrow_mut()(peer))
-            })
-            .collect()
+        self.listen_on_each(listeners, options, make)
+    }
+
+    /// Listens on several sockets that listen already, with one `make` and one count: all of them, or none.
+    pub(crate) fn listen_on_each<C: Channel<A>>(
+        &mut self,
+        listeners: Vec<Dispatcher>,
+        options: ListenOptions,
+        make: impl FnMut(Option<Address>) -> C + 'static,
+    ) -> Result<Vec<ChannelId>> {
+        let make = Rc::new(RefCell::new(make));
+        let mut ids = Vec::new();
+        for listener in listeners {
+            let make = Rc::clone(&make);
+            match self.listen_on(listener, move |peer| make.borrow_mut()(peer)) {
+                Ok(id) => ids.push(id),
+                Err(error) => {
+                    for id in ids {
+                        drop(self.remove(id));
+                    }
+                    return Err(error);
+                }
+            }
+        }
+        self.set_listen_options(&ids, options);
+        Ok(ids)
     }
 
     /// Listens on a Unix-domain path. The path must not exist, and stays when the listener closes.
@@ -56,7 +91,7 @@ impl<A: 'static> Map<A> {
     ) -> Result<ChannelId> {
         let path = path.as_ref();
         let listener = self
-            .listener(path.into())
+            .listener(path.into(), &ListenOptions::default())
             .map_err(|error| format!("cannot listen on {}: {error}", path.display()))?;
         self.listen_on(listener, make)
     }
@@ -105,9 +140,9 @@ impl<A: 'static> Map<A> {
         self.world.create_socket(family, kind).map(Dispatcher::from_socket)
     }
 
-    fn listener(&self, address: Address) -> io::Result<Dispatcher> {
+    fn listener(&self, address: Address, options: &ListenOptions) -> io::Result<Dispatcher> {
         let mut listener = self.create_socket(Family::of(&address), Kind::Stream)?;
-        listener.listen_at(address)?;
+        listener.listen_at(address, options)?;
         Ok(listener)
     }
 }

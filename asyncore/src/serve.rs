@@ -89,8 +89,7 @@ impl<A: 'static> Map<A> {
 
     fn serve_accept(&mut self, app: &mut A, id: ChannelId) {
         if self.live(id).is_some_and(|entry| entry.pauses.is_empty()) {
-            self.serving =
-                Serving { id: Some(id), accepts: self.options.accept_budget.max(1), ..Serving::default() };
+            self.serving = Serving { id: Some(id), accepts: self.accept_budget(id), ..Serving::default() };
             self.call(app, id, |handler, cx| handler.handle_accept(cx));
             self.serving = Serving::default();
         }

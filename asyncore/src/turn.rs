@@ -117,6 +117,7 @@ impl<A: 'static> Map<A> {
 
     /// Tells the poller what the touched channels wait for now, where that has changed.
     fn update_interest(&mut self) {
+        self.feed_full();
         let mut list = std::mem::replace(&mut self.touched, std::mem::take(&mut self.spare));
         for &id in &list {
             let Some(entry) = self.live_mut(id) else { continue };

@@ -226,7 +226,8 @@ impl Wires {
 
     /// Two ends of one connection; the second is at `address`.
     pub(super) fn join(&mut self, here: EndId, there: EndId, address: &Address) {
-        let client = self.free_address(address);
+        let bound = self.get(here).and_then(|wire| wire.local.clone());
+        let client = bound.unwrap_or_else(|| self.free_address(address));
         for (id, other, local, remote) in
             [(here, there, client.clone(), address.clone()), (there, here, address.clone(), client)]
         {

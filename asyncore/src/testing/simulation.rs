@@ -124,13 +124,24 @@ impl<A: 'static> Simulation<A> {
 
     /// A peer that connects to where the map listens, or will be listening when its question arrives.
     pub fn connect(&mut self, to: impl Into<Address>) -> Peer {
-        let to = to.into();
+        self.dial(None, &to.into())
+    }
+
+    /// A peer that connects from an address of its own, whichever that is: for what depends on where peers are.
+    pub fn connect_from(&mut self, from: impl Into<Address>, to: impl Into<Address>) -> Peer {
+        self.dial(Some(from.into()), &to.into())
+    }
+
+    fn dial(&self, from: Option<Address>, to: &Address) -> Peer {
         let mut wires = self.network.wires.borrow_mut();
-        let id = wires.add(Family::of(&to), Role::Fresh);
+        let id = wires.add(Family::of(to), Role::Fresh);
+        if let Some(wire) = wires.get_mut(id) {
+            wire.local = from;
+        }
         drop(wires);
         let peer = Peer::new(self.network.clone(), id);
         // A fresh end can connect to anything; that it was refused, the peer tells.
-        drop(self.network.wires.borrow_mut().connect(id, &to));
+        drop(self.network.wires.borrow_mut().connect(id, to));
         peer
     }
 
@@ -356,7 +367,11 @@ impl<A: 'static> Simulation<A> {
     /// Whether the map has something to do before time passes.
     fn is_busy(&self) -> bool {
         let is_due = self.map.deadlines.next().is_some_and(|at| at <= self.network.now());
-        is_due || self.map.has_work_at_once() || !self.map.touched.is_empty() || self.network.is_ready()
+        is_due
+            || self.map.has_listener_with_room()
+            || self.map.has_work_at_once()
+            || !self.map.touched.is_empty()
+            || self.network.is_ready()
     }
 
     fn complain(&self, what: &str) -> Error {

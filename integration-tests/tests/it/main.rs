@@ -1,5 +1,6 @@
 //! What both crates promise, tested on real sockets; one binary, so that it links once and runs in parallel.
 
+mod accepting;
 mod blocking;
 mod blocking_chat;
 mod chat;
