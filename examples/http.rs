@@ -119,6 +119,7 @@ impl<A: 'static> HttpServer<A> {
             _ => Response::plain(Status::MethodNotAllowed).with("Allow", "GET, HEAD"),
         };
         self.body = request.body;
+        cx.map.count_messages(cx.id, 1);
         send(cx, &response, request.method != "HEAD", request.keeps_alive);
         tracing::info!(id = %cx.id, method = request.method, path = request.path, status = ?response.status, "answered");
     }
@@ -131,6 +132,10 @@ impl<A: 'static> HttpServer<A> {
 }
 
 impl<A: 'static> Channel<A> for HttpServer<A> {
+    fn name(&self) -> &'static str {
+        "browser"
+    }
+
     fn handle_connect(&mut self, cx: &mut Context<'_, A>) -> Result {
         let local = cx.map.get(cx.id).and_then(|connection| connection.local_addr().ok().flatten());
         self.local = local.and_then(|address| address.ip());

@@ -137,6 +137,12 @@ pub trait Chat<A: 'static = ()>: 'static {
         cx.close();
     }
 
+    /// What the chat is called in a [`Snapshot`](asyncore::Snapshot) and in a warning about a slow callback: its type's
+    /// name, unless overridden.
+    fn name(&self) -> &'static str {
+        std::any::type_name::<Self>()
+    }
+
     /// The channel is closed; the last callback, called exactly once.
     fn handle_close(&mut self, _cx: &mut Conversation<'_, A>, _reason: CloseReason) {}
 }
@@ -547,6 +553,10 @@ where
             input.extend_from_slice(waiting.rest());
         }
         input
+    }
+
+    fn name(&self) -> &'static str {
+        self.user.name()
     }
 
     fn handle_close(&mut self, cx: &mut Context<'_, A>, reason: CloseReason) {

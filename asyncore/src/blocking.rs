@@ -108,7 +108,7 @@ impl<A: 'static> Map<A> {
                 return Err(SpawnError::Gone);
             }
         }
-        if self.blocking.unfinished + self.blocking.held >= self.options.jobs.max(1) {
+        if self.blocking.len() >= self.options.jobs.max(1) {
             return Err(SpawnError::Full);
         }
         self.blocking.last += 1;
@@ -249,6 +249,11 @@ impl<A: 'static> Default for Blocking<A> {
 }
 
 impl<A: 'static> Blocking<A> {
+    /// Pieces that are under way, or whose results wait for that of one before them.
+    pub(crate) const fn len(&self) -> usize {
+        self.unfinished + self.held
+    }
+
     fn start(&mut self, work: Work, options: &Options) -> Result<(), SpawnError> {
         let workers = self.workers.get_or_insert_with(|| Workers::new(options.workers));
         workers.submit(work).map_err(|error| {

@@ -205,6 +205,12 @@ pub trait Channel<A: 'static = ()>: Any {
         Vec::new()
     }
 
+    /// What the handler is called in a [`Snapshot`](crate::Snapshot) and in a warning about a slow callback: its type's
+    /// name, unless overridden.
+    fn name(&self) -> &'static str {
+        std::any::type_name::<Self>()
+    }
+
     /// The channel is closed; its last callback, and called exactly once, with the reason.
     ///
     /// [`Map::remove`](crate::Map::remove) alone ends a channel without it.

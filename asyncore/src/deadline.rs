@@ -66,7 +66,6 @@ impl Deadlines {
         self.waiting.remove(&key).is_some()
     }
 
-    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.waiting.len()
     }

@@ -49,6 +49,7 @@
 //! - [`Limits`] and [`Options`] bound what a channel and a map may cost. Bounds of size are on from the start, times are not.
 //! - [`Remote`] is a handle on a map for other threads: they post closures, push bytes, and stop the loop.
 //! - [`Map::spawn_blocking`] runs what would hold up the loop on another thread, and tells the channel the result.
+//! - [`Map::counters`], [`Map::channel_counters`] and [`Map::snapshot`] show what a map does and holds.
 //! - [`CloseReason`] says why a channel closed. Its `handle_close` is called exactly once.
 //! - [`default_map()`] and [`run()`] serve programs that need no more than one map in a thread.
 //!
@@ -128,6 +129,7 @@ mod replace;
 mod serve;
 #[cfg(feature = "signals")]
 mod signals;
+mod snapshot;
 mod socket;
 mod system;
 #[cfg(feature = "testing")]
@@ -164,6 +166,7 @@ pub use reason::{CloseReason, Timeout};
 pub use remote::{POST_BUDGET, PostError, Remote};
 #[cfg(feature = "signals")]
 pub use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
+pub use snapshot::{ChannelSnapshot, Pause, Snapshot};
 pub use socket::{Family, Kind};
 pub use timer::TimerId;
 

@@ -166,6 +166,10 @@ where
         Ok(())
     }
 
+    fn name(&self) -> &'static str {
+        "listener"
+    }
+
     fn handle_close(&mut self, cx: &mut Context<'_, A>, reason: CloseReason) {
         tracing::info!(id = %cx.id, %reason, "no longer listening");
     }

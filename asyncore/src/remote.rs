@@ -213,6 +213,12 @@ impl<A: 'static> Posts<A> {
         self.inbox.asleep.store(false, Ordering::SeqCst);
     }
 
+    /// How many wait for the loop.
+    pub(crate) fn len(&self) -> usize {
+        let held = self.inbox.lock();
+        held.posts.len() - held.finished
+    }
+
     /// Whether something waits for the loop.
     #[inline]
     pub(crate) fn wait(&self) -> bool {

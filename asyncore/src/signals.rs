@@ -114,6 +114,10 @@ where
         if count > 0 { (self.handle)(cx, count) } else { Ok(()) }
     }
 
+    fn name(&self) -> &'static str {
+        "signals"
+    }
+
     fn handle_shutdown(&mut self, _cx: &mut Context<'_, A>) -> Result {
         // It goes on until the rest is gone, so that a second signal is heard too.
         Ok(())

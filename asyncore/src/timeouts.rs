@@ -255,6 +255,12 @@ impl<A: 'static> Map<A> {
         first
     }
 
+    /// The clock of a channel that runs out first, and how long that is from now.
+    pub(crate) fn next_timeout(&self, id: ChannelId) -> Option<(Timeout, Duration)> {
+        let (tick, which) = self.first_clock(id)?;
+        Some((which, Duration::from_millis(tick.saturating_sub(self.tick()))))
+    }
+
     /// A channel's clocks are to be looked at: at the end of the turn, when what arrived in time is counted.
     pub(crate) fn check_later(&mut self, id: ChannelId) {
         if let Some(check) = self.checks.get_mut(id.slot()) {

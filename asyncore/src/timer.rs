@@ -306,6 +306,15 @@ impl<A: 'static> Timers<A> {
         id
     }
 
+    /// How many timers a channel has, of which this is the first.
+    pub(crate) fn count(&self, first: Option<TimerId>) -> usize {
+        let next = |id: &TimerId| match &self.places.get(id.slot as usize)?.timer.as_ref()?.task {
+            Task::Channel { next, .. } => *next,
+            Task::Once(_) | Task::Every(_) => None,
+        };
+        std::iter::successors(first, next).count()
+    }
+
     fn get_mut(&mut self, id: TimerId) -> Option<&mut Timer<A>> {
         let place = self.places.get_mut(id.slot as usize)?;
         if place.generation == id.generation { place.timer.as_mut() } else { None }

@@ -75,6 +75,10 @@ pub(crate) fn serve(map: &mut Map<Room>, at: SocketAddr) -> Result<Vec<ChannelId
 }
 
 impl Chat<Room> for Member {
+    fn name(&self) -> &'static str {
+        "chat"
+    }
+
     fn handle_connect(&mut self, cx: &mut Conversation<'_, Room>) -> Result {
         let name = cx.app.new_name();
         cx.push(format!("*** welcome, {name}; /help lists what you can do\r\n"));

@@ -3,7 +3,7 @@
 
 const at = (id) => document.getElementById(id);
 const number = (value) => value.toLocaleString("en");
-const NUMBERS = ["members", "open", "queued", "turns", "events", "accepted"];
+const NUMBERS = ["members", "open", "queued", "messages", "pushes", "turns", "events", "accepted"];
 
 function duration(seconds) {
   const parts = [Math.floor(seconds / 3600), Math.floor(seconds / 60) % 60, Math.floor(seconds) % 60];
@@ -25,6 +25,7 @@ function show(figures) {
   for (const channel of figures.channels) {
     const row = body.insertRow();
     for (const text of [channel.id, channel.kind, channel.name, channel.address, channel.state]) cell(row, text);
+    cell(row, number(channel.messages), "number");
     cell(row, number(channel.in), "number");
     cell(row, number(channel.out), "number");
     cell(row, number(channel.queued), channel.queued ? "number waiting" : "number");

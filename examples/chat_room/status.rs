@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use asyncore::{ChannelId, Context, Dispatcher, Family, State};
+use asyncore::{ChannelSnapshot, Context, Snapshot, State};
 use bytes::Bytes;
 use examples::http::{Request, Response, Status};
 
@@ -20,43 +20,44 @@ pub(crate) fn respond(cx: &mut Context<'_, Room>, request: &Request<'_>) -> Resp
 }
 
 fn figures(cx: &Context<'_, Room>) -> Bytes {
-    let counters = cx.map.counters();
+    let Snapshot { counters, queued, channels, .. } = cx.map.snapshot();
     let listed: Vec<_> =
-        cx.map.iter().take(MOST_LISTED).map(|(id, dispatcher)| channel(cx, id, dispatcher)).collect();
+        channels.iter().take(MOST_LISTED).map(|channel| row(channel, cx.app.name(channel.id))).collect();
     format!(
-        r#"{{"uptime":{:.1},"turns":{},"events":{},"accepted":{},"members":{},"queued":{},"open":{},"channels":[{}]}}"#,
+        r#"{{"uptime":{:.1},"turns":{},"events":{},"accepted":{},"messages":{},"pushes":{},"members":{},"queued":{},"open":{},"channels":[{}]}}"#,
         cx.app.opened.elapsed().as_secs_f64(),
         counters.turns,
         counters.events,
         counters.accepted,
+        counters.messages,
+        counters.pushes,
         cx.app.len(),
-        cx.map.queued(),
-        cx.map.len(),
+        queued,
+        channels.len(),
         listed.join(","),
     )
     .into()
 }
 
-fn channel(cx: &Context<'_, Room>, id: ChannelId, dispatcher: &Dispatcher) -> String {
-    let peer = dispatcher.peer_addr().map(|address| address.to_string());
-    let local = || dispatcher.local_addr().ok().flatten().map(|address| address.to_string());
-    let name = cx.app.name(id);
-    let (kind, address) = match dispatcher.state() {
-        State::Listening => ("listener", local()),
-        _ if name.is_some() => ("chat", peer),
-        // Signals arrive on a socket pair of the program's own.
-        _ if dispatcher.family() == Family::Unix => ("signals", None),
-        _ if cx.map.handler::<asynchat::AsyncChat<super::room::Member>>(id).is_some() => ("chat", peer),
-        _ => ("browser", peer),
+fn row(channel: &ChannelSnapshot, name: Option<&str>) -> String {
+    let address = match channel.state {
+        State::Listening => &channel.local_addr,
+        _ => &channel.peer_addr,
     };
+    // Signals arrive on a socket pair of the program's own, which has none.
+    let address = address.as_ref().filter(|address| address.ip().is_some()).map(ToString::to_string);
     format!(
-        r#"{{"id":"{id}","kind":"{kind}","name":{},"address":{},"state":"{}","in":{},"out":{},"queued":{}}}"#,
+        r#"{{"id":"{}","kind":{},"name":{},"address":{},"state":"{}","messages":{},"in":{},"out":{},"queued":{}}}"#,
+        channel.id,
+        // The one without a name is the browser that asks: its callback runs.
+        json_string(channel.name.unwrap_or("browser")),
         json_string(name.unwrap_or_default()),
         json_string(&address.unwrap_or_default()),
-        dispatcher.state(),
-        dispatcher.bytes_in(),
-        dispatcher.bytes_out(),
-        dispatcher.queued(),
+        channel.state,
+        channel.counters.messages,
+        channel.counters.bytes_in,
+        channel.counters.bytes_out,
+        channel.queued,
     )
 }
 

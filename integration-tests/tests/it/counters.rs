@@ -201,6 +201,18 @@ fn what_is_sent_past_the_queue_is_counted() -> Result {
 
 #[test]
 fn datagrams_are_counted_both_ways() -> Result {
+    /// Receives datagrams, each a message.
+    struct Hearing;
+
+    impl Channel for Hearing {
+        fn handle_read(&mut self, cx: &mut Context<'_>) -> Result {
+            if cx.map.recv_from(cx.id, 100)?.is_some() {
+                cx.map.count_messages(cx.id, 1);
+            }
+            Ok(())
+        }
+    }
+
     let mut map = map::<()>();
     let bound = || -> Result<Dispatcher> {
         let mut socket = Dispatcher::create_socket(Family::V4, Kind::Datagram)?;
@@ -214,19 +226,7 @@ fn datagrams_are_counted_both_ways() -> Result {
     turn_until(&mut map, &mut (), "the datagram", |map, ()| of(map, other).bytes_in == 5);
     assert_eq!((of(&map, one).bytes_out, of(&map, other).messages), (5, 1));
     assert_eq!((map.counters().bytes_in, map.counters().bytes_out), (5, 5));
-    return Ok(());
-
-    /// Receives datagrams, each a message.
-    struct Hearing;
-
-    impl Channel for Hearing {
-        fn handle_read(&mut self, cx: &mut Context<'_>) -> Result {
-            if cx.map.recv_from(cx.id, 100)?.is_some() {
-                cx.map.count_messages(cx.id, 1);
-            }
-            Ok(())
-        }
-    }
+    Ok(())
 }
 
 #[test]

@@ -182,7 +182,7 @@ fn the_figures_list_every_channel_as_it_is() {
         .len();
     let member = format!(
         "\"kind\":\"chat\",\"name\":\"zo\u{eb}\",\"address\":\"{here}\",\"state\":\"open\",\
-         \"in\":{said},\"out\":{heard},\"queued\":0}}"
+         \"messages\":2,\"in\":{said},\"out\":{heard},\"queued\":0}}"
     );
     assert!(figures.contains(&member), "{figures}\nlacks\n{member}");
     for (kind, address, state) in [("listener", at, "listening"), ("listener", pages, "listening")] {

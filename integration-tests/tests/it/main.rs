@@ -42,6 +42,7 @@ mod sequences;
 mod sequences_data;
 mod simulation;
 mod slow_callbacks;
+mod snapshot;
 mod stopping;
 mod test_asynchat;
 mod test_asyncore;
