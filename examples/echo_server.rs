@@ -1,17 +1,19 @@
 //! A line echo over chat channels: CRLF or LF in, CRLF out.
+//!
+//! A service manager may start it with listeners of its own making (systemd's socket activation).
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use asynchat::{AsyncChat, Chat, Conversation, Terminator};
-use asyncore::{ChannelId, Map, Result};
+use asyncore::{ChannelId, ListenOptions, Map, Result};
 use clap::Parser;
 use examples::program::{Common, announce};
 
 /// Sends every line back.
 #[derive(Parser)]
 struct Arguments {
-    /// Where to listen.
+    /// Where to listen, unless the program was started with listeners (`LISTEN_FDS`).
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7000")]
     listen: SocketAddr,
     #[command(flatten)]
@@ -29,7 +31,9 @@ impl Chat for Echo {
 
 /// Puts the echo into a map: its listeners.
 pub(crate) fn serve(map: &mut Map, at: SocketAddr) -> Result<Vec<ChannelId>> {
-    map.listen(at, |_peer| AsyncChat::new(Echo).terminator(Terminator::line()))
+    let echo = |_peer| AsyncChat::new(Echo).terminator(Terminator::line());
+    let inherited = map.listen_inherited(ListenOptions::default(), echo)?;
+    if inherited.is_empty() { map.listen(at, echo) } else { Ok(inherited) }
 }
 
 fn main() -> ExitCode {

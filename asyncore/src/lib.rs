@@ -56,6 +56,7 @@
 //! # Features
 //!
 //! - `testing`: a simulated map, for tests: `testing::Simulation`.
+//! - `listenfd`: the listeners that a service manager started the program with, with `Map::listen_inherited`.
 //! - `signals`: signals as a channel of the map, with `Map::add_signal` and `Map::shutdown_on_signals`.
 //!
 //! # What it does not do
@@ -108,6 +109,8 @@ mod entry;
 mod flush;
 mod gate;
 mod id;
+#[cfg(feature = "listenfd")]
+mod inherited;
 mod input;
 mod interest;
 mod limits;
@@ -152,6 +155,8 @@ pub use counters::{ChannelCounters, Counters};
 pub use default_map::{default_map, run};
 pub use dispatcher::{Dispatcher, State};
 pub use id::ChannelId;
+#[cfg(feature = "listenfd")]
+pub use inherited::inherited_listeners;
 pub use input::Received;
 pub use limits::{
     AC_OUT_BUFFER_SIZE, ACCEPT_BUDGET, BACKLOG, DRAIN_TIME, HIGH_MARK, JOBS, LINGER_BYTES, LINGER_TIME,

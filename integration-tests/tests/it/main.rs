@@ -29,6 +29,7 @@ mod faults_peers;
 mod faults_simulated;
 mod found;
 mod hazards;
+mod inherited;
 mod limits;
 mod membership;
 mod mixed;

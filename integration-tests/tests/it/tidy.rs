@@ -405,6 +405,7 @@ const FOREIGN: &[(&str, &[&str])] = &[
         ],
     ),
     ("fastrand", &["asyncore/src/testing/network.rs"]),
+    ("listenfd", &["asyncore/src/inherited.rs"]),
     ("signal_hook", &["asyncore/src/lib.rs", "asyncore/src/signals.rs"]),
     ("memchr", &["asynchat/src/dot.rs", "asynchat/src/producer.rs", "asynchat/src/terminator.rs"]),
 ];
