@@ -115,6 +115,11 @@ pub trait Chat<A: 'static = ()>: 'static {
     ///
     /// What it returns goes to [`handle_error`](Self::handle_error).
     fn handle_timeout(&mut self, cx: &mut Conversation<'_, A>, which: Timeout) -> Result {
+        if which == Timeout::Connect
+            && let Some(error) = cx.map.host_error(cx.id)
+        {
+            self.handle_error(cx, &error.into());
+        }
         cx.map.close_with(cx.id, CloseReason::TimedOut(which));
         Ok(())
     }

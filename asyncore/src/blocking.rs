@@ -4,10 +4,12 @@ use std::any::Any;
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Weak;
 
 use crate::callback::Fault;
 use crate::interest::Pauses;
 use crate::panics::{contain, describe};
+use crate::resolve::{Addresses, Lookup};
 use crate::workers::{Work, Workers};
 use crate::{Channel, ChannelId, Context, Map, Options, Result};
 
@@ -160,6 +162,29 @@ impl<A: 'static> Map<A> {
         }
     }
 
+    /// Asks the resolver on behalf of a channel, unless nobody awaits the answer when its turn comes. No shutdown waits
+    /// for it.
+    pub(crate) fn look_up(
+        &mut self,
+        id: ChannelId,
+        awaited: Weak<()>,
+        lookup: Lookup,
+    ) -> Result<(), SpawnError> {
+        if self.blocking.len() >= self.options.jobs.max(1) {
+            return Err(SpawnError::Full);
+        }
+        let remote = self.remote();
+        let work = Work::new(move || {
+            let answer = if awaited.strong_count() == 0 { Ok(Vec::new()) } else { lookup.ask() };
+            remote.answer(id, answer);
+        });
+        if let Some(work) = self.world.take_work(work) {
+            self.blocking.start(work, &self.options)?;
+        }
+        self.blocking.lookups += 1;
+        Ok(())
+    }
+
     /// A piece of work has ended: its channel hears of it, and of later ones that waited for it.
     pub(crate) fn serve_finished(&mut self, app: &mut A, finished: Finished) {
         let id = finished.id;
@@ -188,6 +213,12 @@ impl<A: 'static> Map<A> {
         }
     }
 
+    /// The resolver has answered a channel, which may be gone.
+    pub(crate) fn serve_answer(&mut self, id: ChannelId, addresses: Addresses) {
+        self.blocking.lookups = self.blocking.lookups.saturating_sub(1);
+        self.resolved(id, addresses);
+    }
+
     /// A channel leaves the map: it will hear of no result any more.
     pub(crate) fn forget_work(&mut self, id: ChannelId) {
         for job in self.blocking.forget(id) {
@@ -208,6 +239,8 @@ pub(crate) struct Blocking<A: 'static> {
     jobs: HashMap<ChannelId, VecDeque<Job<A>>>,
     /// Pieces that have not ended, of channels that are gone too.
     unfinished: usize,
+    /// Questions to the resolver that have not been answered.
+    lookups: usize,
     /// Results in `jobs`: each waits for that of a piece before it.
     held: usize,
     /// The number of the piece that was taken last.
@@ -244,14 +277,15 @@ pub(crate) struct Finished {
 
 impl<A: 'static> Default for Blocking<A> {
     fn default() -> Self {
-        Self { jobs: HashMap::new(), unfinished: 0, held: 0, last: 0, workers: None }
+        Self { jobs: HashMap::new(), unfinished: 0, lookups: 0, held: 0, last: 0, workers: None }
     }
 }
 
 impl<A: 'static> Blocking<A> {
-    /// Pieces that are under way, or whose results wait for that of one before them.
+    /// Pieces that are under way, questions to the resolver among them, or whose results wait for that of one before
+    /// them.
     pub(crate) const fn len(&self) -> usize {
-        self.unfinished + self.held
+        self.unfinished + self.lookups + self.held
     }
 
     fn start(&mut self, work: Work, options: &Options) -> Result<(), SpawnError> {

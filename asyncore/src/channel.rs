@@ -165,7 +165,8 @@ pub trait Channel<A: 'static = ()>: Any {
 
     /// Something took longer than the channel's [`Limits`](crate::Limits) or
     /// [`Map::set_timeout`](crate::Map::set_timeout) allow. The default closes the channel at once, with
-    /// [`CloseReason::TimedOut`].
+    /// [`CloseReason::TimedOut`]; what a [connect to a host](crate::Map::connect_host) has come to, it tells `handle_error`
+    /// before.
     ///
     /// An override may push a last word and [`close_when_done`](crate::Map::close_when_done); the reason is the same
     /// then, unless the connection is lost before. Or it goes on: the clock that ran out starts again from now. Only a connect is over in any case.
@@ -174,6 +175,11 @@ pub trait Channel<A: 'static = ()>: Any {
     ///
     /// What it returns goes to [`handle_error`](Self::handle_error).
     fn handle_timeout(&mut self, cx: &mut Context<'_, A>, which: Timeout) -> Result {
+        if which == Timeout::Connect
+            && let Some(error) = cx.map.host_error(cx.id)
+        {
+            self.handle_error(cx, &error.into());
+        }
         cx.map.close_with(cx.id, CloseReason::TimedOut(which));
         Ok(())
     }

@@ -142,6 +142,7 @@ impl<A: 'static> Map<A> {
         let Some(entry) = self.live_mut(id) else { return };
         entry.dispatcher.state = State::Closed;
         entry.flags.clear(Flags::FLOWING);
+        let races = entry.flags.has(Flags::RACING);
         // A channel that was closing when done keeps that reason when its end comes early and in good order; one that was
         // closing over a timeout, also when its last word was not taken.
         let reason = match entry.dispatcher.reason {
@@ -169,6 +170,9 @@ impl<A: 'static> Map<A> {
         self.end_couplings(id);
         if !planted!(CallbackAfterClose) {
             self.update_serving(id);
+        }
+        if races {
+            self.leave_race(id, reason);
         }
     }
 

@@ -20,6 +20,8 @@ pub(crate) enum Due {
     Accept(ChannelId),
     /// A channel's clocks are to be looked at.
     Check(ChannelId),
+    /// A channel that connects to a host tries its next address.
+    Attempt(ChannelId),
     /// A timer comes.
     Timer(TimerId),
     /// A shutdown has lasted long enough.

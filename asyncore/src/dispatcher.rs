@@ -15,6 +15,7 @@ use crate::coupling::Coupling;
 use crate::deadline::DeadlineKey;
 use crate::entry::Flags;
 use crate::gate::{Gate, Seat};
+use crate::host::Racing;
 use crate::outbox::Outbox;
 use crate::poller::Source;
 use crate::socket::{AcceptError, Connecting, Moved, Socket};
@@ -145,6 +146,8 @@ pub(crate) struct Rare {
     pub(crate) gate: Option<Rc<Gate>>,
     /// Of what a listener with bounds has accepted: its place in them.
     pub(crate) seat: Option<Seat>,
+    /// Its part in connecting to a host.
+    pub(crate) racing: Option<Racing>,
 }
 
 /// An end that waits until the channel is connected and its queue is empty.
@@ -342,6 +345,22 @@ impl Dispatcher {
 
     pub(crate) fn has_connect_result(&self) -> bool {
         self.rare.as_ref().is_some_and(|rare| rare.connected.is_some())
+    }
+
+    /// Whether the end of its connect comes without an event of its own socket.
+    pub(crate) fn awaits_no_event(&self) -> bool {
+        self.rare
+            .as_ref()
+            .is_some_and(|rare| rare.connected.is_some() || matches!(rare.racing, Some(Racing::Host(_))))
+    }
+
+    /// Has the connection that another one has made: its own connect has come to its end.
+    pub(crate) fn take_connection(&mut self, other: Self) {
+        self.socket = other.socket;
+        self.peer = other.peer;
+        let rare = self.rare();
+        rare.racing = None;
+        rare.connected = Some(Ok(()));
     }
 
     /// Sends what the socket takes at once: how many bytes, 0 when it would block, or while it has output queued from a

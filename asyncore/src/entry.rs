@@ -81,6 +81,8 @@ impl Flags {
     pub(crate) const WRITE_RATE: Self = Self(1 << 20);
     /// `handle_read` was called in this turn: that is the channel's share.
     pub(crate) const HAS_READ: Self = Self(1 << 21);
+    /// Connects to a host, or tries one of a host's addresses.
+    pub(crate) const RACING: Self = Self(1 << 22);
 
     /// What ends with the turn.
     pub(crate) const OF_THIS_TURN: Self = Self(Self::TOUCHED.0 | Self::HAS_READ.0);
@@ -156,7 +158,7 @@ impl<A: 'static> Entry<A> {
         match self.dispatcher.state {
             State::Created | State::Closed => Interest::NONE,
             State::Listening => Interest { read: self.pauses.is_empty(), write: false },
-            State::Connecting if self.dispatcher.has_connect_result() => Interest::NONE,
+            State::Connecting if self.dispatcher.awaits_no_event() => Interest::NONE,
             State::Connecting => Interest::WRITE,
             State::Open | State::PeerClosed => {
                 // `handle_write` waits for an empty queue, and the queue may wait for its producer.
@@ -175,7 +177,7 @@ impl<A: 'static> Entry<A> {
     pub(crate) fn is_watched(&self) -> bool {
         !self.flags.has(Flags::HUNG_UP)
             && !matches!(self.dispatcher.state, State::Created)
-            && !self.dispatcher.has_connect_result()
+            && !self.dispatcher.awaits_no_event()
     }
 }
 

@@ -91,6 +91,7 @@ macro_rules! planted {
     };
 }
 
+mod absent;
 mod accepting;
 mod address;
 mod blocking;
@@ -106,8 +107,10 @@ mod deadline;
 mod default_map;
 mod dispatcher;
 mod entry;
+mod eyeballs;
 mod flush;
 mod gate;
+mod host;
 mod id;
 #[cfg(feature = "listenfd")]
 mod inherited;
@@ -129,6 +132,7 @@ mod rate;
 mod reason;
 mod remote;
 mod replace;
+mod resolve;
 mod serve;
 #[cfg(feature = "signals")]
 mod signals;
@@ -154,6 +158,8 @@ pub use context::Context;
 pub use counters::{ChannelCounters, Counters};
 pub use default_map::{default_map, run};
 pub use dispatcher::{Dispatcher, State};
+pub use eyeballs::{ATTEMPT_DELAY, MOST_ADDRESSES, MOST_ATTEMPTS};
+pub use host::HostError;
 pub use id::ChannelId;
 #[cfg(feature = "listenfd")]
 pub use inherited::inherited_listeners;

@@ -237,7 +237,10 @@ impl<A: 'static> Map<A> {
                 flags.set(Flags::CONNECT_DUE);
                 due = true;
             }
-            State::Connecting => due |= dispatcher.has_connect_result(),
+            State::Connecting => {
+                due |= dispatcher.has_connect_result();
+                flags.put(Flags::RACING, dispatcher.is_racing());
+            }
             // What it accepts takes its limits from it.
             State::Listening => {
                 dispatcher.limits.get_or_insert_with(|| Rc::clone(&self.limits));
@@ -274,6 +277,9 @@ impl<A: 'static> Map<A> {
             self.end_again(id, state);
         }
         self.start_clocks(id);
+        if flags.has(Flags::RACING) {
+            self.begin_race(id);
+        }
         Ok(id)
     }
 
@@ -356,6 +362,9 @@ impl<A: 'static> Map<A> {
         self.idle(id)?;
         self.end_couplings(id);
         self.end_throttles(id);
+        if self.live(id).is_some_and(|entry| entry.flags.has(Flags::RACING)) {
+            self.leave_race(id, CloseReason::Local);
+        }
         let mut entry = self.vacate(id)?;
         let handler = entry.handler.take()?;
         entry.dispatcher.socket.deregister();

@@ -19,6 +19,8 @@ pub enum CloseReason {
     Reset,
     /// Nobody listens where the channel wanted to connect.
     Refused,
+    /// The name of the host where the channel wanted to connect could not be resolved.
+    Unresolved,
     /// There is no way to the peer's host or network.
     Unreachable,
     /// Something took too long.
@@ -101,6 +103,7 @@ impl fmt::Display for CloseReason {
             Self::Eof => "closed by the peer",
             Self::Reset => "connection lost",
             Self::Refused => "connection refused",
+            Self::Unresolved => "host name not resolved",
             Self::Unreachable => "peer unreachable",
             Self::TimedOut(Timeout::Transport) => "connection timed out",
             Self::TimedOut(Timeout::Connect) => "no answer to the connect in time",

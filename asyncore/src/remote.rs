@@ -11,6 +11,7 @@ use bytes::Bytes;
 use crate::blocking::Finished;
 use crate::panics::{contain, guard};
 use crate::poller::Waker;
+use crate::resolve::Addresses;
 use crate::{ChannelId, Map, Options};
 
 /// A handle on a map for other threads: it posts closures to the loop, pushes bytes to channels, and stops the loop.
@@ -113,6 +114,13 @@ impl<A: 'static> Remote<A> {
             tracing::debug!("blocking work outlived its map");
         }
     }
+
+    /// Hands the answer of the resolver to the loop, likewise.
+    pub(crate) fn answer(&self, id: ChannelId, addresses: Addresses) {
+        if self.inbox.post(Post::Answered(id, addresses)).is_err() {
+            tracing::debug!("the resolver outlived its map");
+        }
+    }
 }
 
 impl<A: 'static> Clone for Remote<A> {
@@ -162,6 +170,7 @@ impl<A: 'static> Map<A> {
                     self.push(id, data);
                 }),
                 Post::Finished(finished) => self.serve_finished(app, finished),
+                Post::Answered(id, addresses) => self.serve_answer(id, addresses),
             }
         }
         if planted!(LostWakeUp) {
@@ -281,18 +290,19 @@ enum Post<A: 'static> {
     Call(Box<dyn FnOnce(&mut Map<A>, &mut A) + Send>),
     Push(ChannelId, Bytes),
     Finished(Finished),
+    Answered(ChannelId, Addresses),
 }
 
 impl<A: 'static> Post<A> {
     fn bytes(&self) -> usize {
         match self {
             Self::Push(_, data) => data.len(),
-            Self::Call(_) | Self::Finished(_) => 0,
+            Self::Call(_) | Self::Finished(_) | Self::Answered(..) => 0,
         }
     }
 
     const fn is_finished(&self) -> bool {
-        matches!(self, Self::Finished(_))
+        matches!(self, Self::Finished(_) | Self::Answered(..))
     }
 }
 

@@ -23,6 +23,7 @@ impl<A: 'static> Map<A> {
                 Due::Read(id) => self.read_at_rate(id),
                 Due::Accept(_) => self.feed_starved(),
                 Due::Check(id) => self.check_later(id),
+                Due::Attempt(id) => self.try_next(id),
                 Due::Timer(timer) => self.serve_timer(app, timer, key),
                 Due::ShutDown => {
                     for id in self.ids() {
@@ -98,6 +99,9 @@ impl<A: 'static> Map<A> {
     /// Reports the end of a connect, once it has come.
     fn serve_connect(&mut self, app: &mut A, id: ChannelId, writable: bool) {
         let Some(entry) = self.live_mut(id) else { return };
+        if entry.flags.has(Flags::RACING) {
+            return self.serve_race(app, id, writable);
+        }
         match entry.dispatcher.connect_result(writable) {
             None => {}
             Some(Ok(())) => {

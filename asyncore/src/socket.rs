@@ -61,7 +61,6 @@ pub(crate) enum Transport {
 }
 
 impl Transport {
-    #[cfg_attr(not(feature = "testing"), expect(dead_code, reason = "only a simulation has others"))]
     pub(crate) fn other(carrier: impl Carrier + 'static) -> Self {
         Self::Other(Box::new(Box::new(carrier)))
     }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::limits::Wait;
 use crate::poller::{Event, Poller, Waker};
+use crate::resolve::Lookup;
 use crate::socket::Socket;
 use crate::workers::Work;
 use crate::{Family, Kind};
@@ -81,6 +82,15 @@ impl World {
                 network.submit(work);
                 None
             }
+        }
+    }
+
+    /// What finds out the addresses of a host.
+    pub(crate) fn lookup(&self, host: String, port: u16) -> Lookup {
+        match self {
+            Self::System(_) => Lookup::System(host, port),
+            #[cfg(feature = "testing")]
+            Self::Simulated(network) => Lookup::Simulated(network.addresses_of(&host, port)),
         }
     }
 

@@ -7,7 +7,6 @@ use std::fs::File;
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr};
 use std::rc::Rc;
-use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
@@ -16,7 +15,9 @@ use rustix::io::Errno;
 use super::Faults;
 use super::end::{Descriptor, End};
 use super::wire::{EndId, Flight, Load, Role, Script, Then, Wire};
+use crate::absent::nowhere;
 use crate::poller::Event;
+use crate::resolve::Addresses;
 use crate::socket::{Connecting, Moved, Socket};
 use crate::workers::Work;
 use crate::{Address, Family, Kind};
@@ -47,6 +48,8 @@ pub(super) struct Wires {
     pub(super) refusing: Vec<Address>,
     /// Where connects are never answered.
     pub(super) silent: Vec<Address>,
+    /// The addresses of hosts, by their names in small letters.
+    pub(super) hosts: BTreeMap<String, Vec<IpAddr>>,
     /// Descriptors of the program, and how many it may have.
     descriptors: usize,
     pub(super) most_descriptors: usize,
@@ -71,6 +74,7 @@ impl Network {
             senders: BTreeSet::new(),
             refusing: Vec::new(),
             silent: Vec::new(),
+            hosts: BTreeMap::new(),
             descriptors: 0,
             most_descriptors: usize::MAX,
             no_memory: 0,
@@ -120,6 +124,18 @@ impl Network {
         wires.sent += 1;
         let end = (wires.now + wires.delay(), wires.sent);
         wires.work.insert(end, work);
+    }
+
+    pub(super) fn set_host(&self, host: &str, ips: Vec<IpAddr>) {
+        self.wires.borrow_mut().hosts.insert(plain_name(host), ips);
+    }
+
+    /// What the resolver answers.
+    pub(crate) fn addresses_of(&self, host: &str, port: u16) -> Addresses {
+        let wires = self.wires.borrow();
+        let ips = wires.hosts.get(&plain_name(host));
+        let ips = ips.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the name is not known"))?;
+        Ok(ips.iter().map(|ip| SocketAddr::new(*ip, port)).collect())
     }
 
     /// Appends the events of the ends that are ready; when there are none, lets time pass until there are, or until the
@@ -517,13 +533,9 @@ impl fmt::Debug for Network {
     }
 }
 
-fn nowhere() -> io::Result<&'static File> {
-    static NOWHERE: OnceLock<File> = OnceLock::new();
-    if let Some(file) = NOWHERE.get() {
-        return Ok(file);
-    }
-    let file = File::open("/dev/null")?;
-    Ok(NOWHERE.get_or_init(|| file))
+/// A name without what makes no difference in one (RFC 4343).
+fn plain_name(host: &str) -> String {
+    host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase()
 }
 
 /// How much later a late event is told, when nothing else happens: 1 ms.

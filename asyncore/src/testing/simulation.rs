@@ -176,6 +176,13 @@ impl<A: 'static> Simulation<A> {
         self.network.wires.borrow_mut().silent.push(at.into());
     }
 
+    /// Gives a host its addresses, in the order in which the resolver answers with them. Nobody knows any other name.
+    ///
+    /// The resolver takes as long as what is [under way](Faults::delay).
+    pub fn set_host(&mut self, host: &str, ips: impl IntoIterator<Item = IpAddr>) {
+        self.network.set_host(host, ips.into_iter().collect());
+    }
+
     /// How many descriptors the program may have; without end at first. What it has beyond that, it keeps.
     pub fn set_descriptors(&mut self, most: usize) {
         self.network.wires.borrow_mut().most_descriptors = most;

@@ -29,6 +29,8 @@ mod faults_peers;
 mod faults_simulated;
 mod found;
 mod hazards;
+mod hosts;
+mod hosts_real;
 mod inherited;
 mod limits;
 mod membership;

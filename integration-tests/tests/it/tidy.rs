@@ -383,6 +383,7 @@ const FOREIGN: &[(&str, &[&str])] = &[
     (
         "socket2",
         &[
+            "asyncore/src/absent.rs",
             "asyncore/src/address.rs",
             "asyncore/src/carrier.rs",
             "asyncore/src/dispatcher.rs",
