@@ -19,6 +19,11 @@ use crate::world::World;
 pub(crate) trait Carrier: fmt::Debug {
     fn descriptor(&self) -> BorrowedFd<'_>;
 
+    /// Whether it can be in that world at all.
+    fn belongs_to(&self, world: &World) -> io::Result<()> {
+        world.poller().map(drop)
+    }
+
     fn is_registered(&self) -> bool;
 
     /// Has the world tell of events under `key`, or changes of which.
@@ -36,6 +41,16 @@ pub(crate) trait Carrier: fmt::Debug {
     }
 
     fn shutdown(&mut self, how: Shutdown) -> io::Result<()>;
+
+    /// Whether one side can end without the other.
+    fn half_closes(&self) -> bool {
+        true
+    }
+
+    /// Whether there is something to read at all.
+    fn reads(&self) -> bool {
+        true
+    }
 
     /// The error that waits to be told, if any.
     fn take_error(&self) -> Option<io::Error> {

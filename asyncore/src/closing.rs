@@ -47,7 +47,7 @@ impl<A: 'static> Map<A> {
         dispatcher.reason = Some(match dispatcher.reason {
             // Said goodbye over a timeout, and had to wait for an answer that it owed.
             Some(reason @ CloseReason::TimedOut(_)) => reason,
-            _ if entry.flags.has(Flags::EOF_SEEN) => CloseReason::Eof,
+            _ if entry.flags.has(Flags::EOF_SEEN) && dispatcher.socket.reads() => CloseReason::Eof,
             _ if shutting_down => CloseReason::ShutDown,
             _ => CloseReason::Local,
         });
@@ -216,7 +216,7 @@ impl<A: 'static> Map<A> {
     pub(crate) fn drained_to_close(&mut self, id: ChannelId) {
         let Some(Entry { dispatcher, flags, .. }) = Self::entry_in(&mut self.slots, id) else { return };
         let seen_eof = flags.has(Flags::EOF_SEEN);
-        if seen_eof || dispatcher.socket.kind == Kind::Datagram {
+        if seen_eof || dispatcher.socket.kind == Kind::Datagram || !dispatcher.socket.half_closes() {
             return self.close_as(id, CloseReason::Local);
         }
         if let Err(error) = dispatcher.shutdown_write() {
@@ -231,7 +231,8 @@ impl<A: 'static> Map<A> {
     /// The queue of a channel that ends its writing side is empty.
     pub(crate) fn finish_writing(&mut self, id: ChannelId) {
         let Some(entry) = self.live_mut(id) else { return };
-        match entry.dispatcher.shutdown_write() {
+        let socket = &entry.dispatcher.socket;
+        match if socket.half_closes() { entry.dispatcher.shutdown_write() } else { Ok(()) } {
             Ok(()) => entry.dispatcher.state = State::WriteClosed,
             Err(error) => {
                 if let Err(error) = self.lost(id, error) {

@@ -2,12 +2,9 @@
 
 use std::fmt;
 use std::io;
-use std::net::{Shutdown, TcpListener, TcpStream, UdpSocket};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
+use std::net::Shutdown;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::Rc;
-
-use socket2::SockRef;
 
 use crate::address::PackedAddress;
 use crate::counters::Count;
@@ -17,7 +14,6 @@ use crate::entry::Flags;
 use crate::gate::{Gate, Seat};
 use crate::host::Racing;
 use crate::outbox::Outbox;
-use crate::poller::Source;
 use crate::socket::{AcceptError, Connecting, Moved, Socket};
 use crate::throttle::Throttles;
 use crate::timeouts::Clocks;
@@ -27,8 +23,9 @@ use crate::{Address, CloseReason, Family, Kind, Limits, ListenOptions, TimerId};
 /// A thin wrapper of one non-blocking socket: the half of a channel that the map keeps.
 ///
 /// Create one, prepare it (bind, listen, connect), and give it to [`Map::add`](crate::Map::add) with its handler. Or
-/// adopt a socket of the standard library: `Dispatcher::try_from(stream)`. From then on the map owns it, reads and
-/// writes go through the map by id, and [`Map::get`](crate::Map::get) shows it.
+/// adopt a socket of the standard library, `Dispatcher::try_from(stream)`, or a [pipe or
+/// terminal](Self::from_descriptor). From then on the map owns it, reads and writes go through the map by id, and
+/// [`Map::get`](crate::Map::get) shows it.
 ///
 /// ```
 /// use asyncore::{Address, Dispatcher, Family, Kind, State};
@@ -343,6 +340,15 @@ impl Dispatcher {
         };
     }
 
+    /// Whether a channel that is added with it hears `handle_connect` at once. A file of one way is never quite open.
+    pub(crate) fn is_connected_anew(&self) -> bool {
+        match self.state {
+            State::Open => true,
+            State::PeerClosed | State::WriteClosed => self.family() == Family::File,
+            _ => false,
+        }
+    }
+
     pub(crate) fn has_connect_result(&self) -> bool {
         self.rare.as_ref().is_some_and(|rare| rare.connected.is_some())
     }
@@ -495,24 +501,6 @@ impl Dispatcher {
     pub(crate) fn rare(&mut self) -> &mut Rare {
         self.rare.get_or_insert_default()
     }
-
-    /// Adopts a descriptor: what it is, the system is asked.
-    fn adopt(fd: OwnedFd) -> io::Result<Self> {
-        let options = SockRef::from(&fd);
-        options.set_nonblocking(true)?;
-        let local = options.local_addr()?;
-        let family = match (local.as_socket_ipv4(), local.as_socket_ipv6()) {
-            (Some(_), _) => Family::V4,
-            (_, Some(_)) => Family::V6,
-            _ => Family::Unix,
-        };
-        let kind = if options.r#type()? == socket2::Type::DGRAM { Kind::Datagram } else { Kind::Stream };
-        let listens = kind == Kind::Stream && options.is_listener()?;
-        let socket = Socket::system(Source::new(fd), family, kind);
-        // A stream whose peer has reset it has no address any more; reading tells the rest.
-        let peer = if listens { None } else { socket.peer_address().ok().flatten() };
-        Ok(Self::new(socket, if listens { State::Listening } else { State::Open }, peer))
-    }
 }
 
 impl AsFd for Dispatcher {
@@ -530,21 +518,6 @@ impl fmt::Debug for Dispatcher {
             .finish_non_exhaustive()
     }
 }
-
-macro_rules! adopt {
-    ($($socket:ty),+ $(,)?) => {$(
-        impl TryFrom<$socket> for Dispatcher {
-            type Error = io::Error;
-
-            /// Adopts the socket, and makes it non-blocking.
-            fn try_from(socket: $socket) -> io::Result<Self> {
-                Self::adopt(socket.into())
-            }
-        }
-    )+};
-}
-
-adopt!(TcpStream, TcpListener, UdpSocket, UnixStream, UnixListener, UnixDatagram);
 
 fn misuse(text: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, text)

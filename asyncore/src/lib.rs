@@ -62,7 +62,7 @@
 //! # What it does not do
 //!
 //! - Run callbacks in parallel. One that takes a second stops everything for a second, unless it hands its work on.
-//! - TLS, files and pipes: they do not exist here.
+//! - TLS: it does not exist here.
 //! - Resolve names in the background. [`Map::listen`] resolves where it is called; [`Map::connect`] takes addresses.
 //! - Windows, and systems whose poller has no level-triggered events. It is tested on Linux.
 
@@ -94,6 +94,7 @@ macro_rules! planted {
 mod absent;
 mod accepting;
 mod address;
+mod adopt;
 mod blocking;
 mod buffer;
 mod callback;
@@ -108,6 +109,7 @@ mod default_map;
 mod dispatcher;
 mod entry;
 mod eyeballs;
+mod file;
 mod flush;
 mod gate;
 mod host;
@@ -119,6 +121,7 @@ mod interest;
 mod limits;
 mod listener;
 mod map;
+mod nonblocking;
 mod outbox;
 mod output;
 mod panics;
@@ -138,6 +141,7 @@ mod serve;
 mod signals;
 mod snapshot;
 mod socket;
+mod stdio;
 mod system;
 #[cfg(feature = "testing")]
 pub mod testing;

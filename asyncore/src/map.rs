@@ -197,7 +197,7 @@ impl<A: 'static> Map<A> {
     ///
     /// # Errors
     ///
-    /// If the socket cannot be adopted, or the map has no slot left.
+    /// If the socket cannot be adopted, or the map has no slot left, or is a simulated one and the socket is not.
     pub fn add<S, C>(&mut self, socket: S, handler: C) -> Result<ChannelId>
     where
         S: TryInto<Dispatcher>,
@@ -214,8 +214,9 @@ impl<A: 'static> Map<A> {
     ///
     /// # Errors
     ///
-    /// If the map has no slot left.
+    /// If the map has no slot left, or is a simulated one and the socket is not.
     pub fn insert(&mut self, mut dispatcher: Dispatcher, handler: Box<dyn Channel<A>>) -> Result<ChannelId> {
+        dispatcher.socket.belongs_to(&self.world)?;
         let slot = match self.free.pop() {
             Some(slot) => slot,
             None => {
@@ -233,7 +234,7 @@ impl<A: 'static> Map<A> {
             flags.set(Flags::SHUTDOWN_DUE);
         }
         match dispatcher.state {
-            State::Open => {
+            _ if dispatcher.is_connected_anew() => {
                 flags.set(Flags::CONNECT_DUE);
                 due = true;
             }

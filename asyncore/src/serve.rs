@@ -250,6 +250,11 @@ impl<A: 'static> Map<A> {
             // All was sent: the end that was waited for.
             return self.close_as(id, CloseReason::Local);
         }
+        let socket = &entry.dispatcher.socket;
+        if entry.flags.has(Flags::EOF_SEEN) && socket.reads() && !socket.half_closes() {
+            // A terminal that is hung up has an end and an error, and this was both.
+            return;
+        }
         let error = entry.dispatcher.socket.take_error();
         let reason = error.as_ref().and_then(CloseReason::from_io).unwrap_or(CloseReason::Reset);
         self.close_as(id, reason);

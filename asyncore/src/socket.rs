@@ -19,6 +19,8 @@ pub enum Family {
     V6,
     /// Unix-domain: paths in the file system, within one machine.
     Unix,
+    /// No socket and no address: a pipe, a terminal, or another file that tells when it is ready.
+    File,
 }
 
 impl Family {
@@ -88,6 +90,10 @@ impl Socket {
             Family::V4 => socket2::Domain::IPV4,
             Family::V6 => socket2::Domain::IPV6,
             Family::Unix => socket2::Domain::UNIX,
+            Family::File => {
+                let text = "a file is opened, not created as a socket: see Dispatcher::from_descriptor";
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+            }
         };
         let ty = match kind {
             Kind::Stream => socket2::Type::STREAM,

@@ -143,7 +143,7 @@ impl Carrier for Source {
 }
 
 /// Runs one system call again when a signal interrupted it; would-block is an answer, not an error.
-fn moved(mut call: impl FnMut() -> rustix::io::Result<usize>) -> io::Result<Moved> {
+pub(crate) fn moved(mut call: impl FnMut() -> rustix::io::Result<usize>) -> io::Result<Moved> {
     loop {
         match call() {
             Ok(bytes) => return Ok(Moved::Bytes(bytes)),

@@ -52,14 +52,19 @@ impl Carrier for End {
         self.network.nowhere.as_fd()
     }
 
+    fn belongs_to(&self, world: &World) -> io::Result<()> {
+        match world {
+            World::Simulated(network) if Rc::ptr_eq(&self.network.wires, &network.wires) => Ok(()),
+            _ => Err(io::Error::new(io::ErrorKind::Unsupported, "this socket is another simulation's")),
+        }
+    }
+
     fn is_registered(&self) -> bool {
         self.network.wires.borrow().get(self.id).is_some_and(|wire| wire.registered.is_some())
     }
 
     fn register(&mut self, world: &World, key: usize, interest: Interest) -> io::Result<()> {
-        if !matches!(world, World::Simulated(network) if Rc::ptr_eq(&self.network.wires, &network.wires)) {
-            return Err(io::Error::new(io::ErrorKind::Unsupported, "this socket is another simulation's"));
-        }
+        self.belongs_to(world)?;
         if let Some(wire) = self.network.wires.borrow_mut().get_mut(self.id) {
             wire.registered = Some((key, interest));
         }

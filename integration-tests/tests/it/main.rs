@@ -13,6 +13,7 @@ mod datagrams;
 mod defects;
 mod defects_api;
 mod defects_cost;
+mod descriptors;
 mod event_loop;
 mod examples;
 mod examples_get;

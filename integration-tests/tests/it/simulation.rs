@@ -308,15 +308,14 @@ fn an_expectation_that_fails_says_what_came_instead_and_the_seed() -> Result {
 fn real_and_simulated_sockets_do_not_mix() -> Result {
     let mut sim = Simulation::new(Vec::new())?;
     let (real, _other) = std::os::unix::net::UnixStream::pair()?;
-    sim.map.add(real, AsyncChat::new(Echo))?;
-    sim.settle()?;
-    assert_eq!(sim.app, ["limit reached"]);
+    let refused = sim.map.add(real, AsyncChat::new(Echo)).expect_err("it is real");
+    assert_eq!(refused.to_string(), "a simulated map takes simulated sockets only");
 
     let mut map = integration_tests::map::<Vec<String>>();
     let (simulated, _peer) = sim.pair()?;
-    map.add(simulated, AsyncChat::new(Echo))?;
-    map.run(&mut sim.app)?;
-    assert_eq!(sim.app, ["limit reached", "limit reached"]);
+    let refused = map.add(simulated, AsyncChat::new(Echo)).expect_err("it is simulated");
+    assert_eq!(refused.to_string(), "this socket is another simulation's");
+    assert!(sim.map.is_empty() && map.is_empty());
     Ok(())
 }
 

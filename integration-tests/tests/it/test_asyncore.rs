@@ -1,7 +1,7 @@
 //! One test for each test of CPython's `test_asyncore`, named in the doc comment of its counterpart; those of
 //! `BaseTestAPI` are in `test_asyncore_api`.
 //!
-//! The five of `FileWrapperTest` have no counterpart: there are no file channels.
+//! The counterparts of `FileWrapperTest` are in `descriptors`.
 
 use asyncore::{Channel, Context, Dispatcher, Family, Kind, Map, Result, State};
 use integration_tests::{
