@@ -239,7 +239,11 @@ impl<A: 'static> Map<A> {
 /// A connection that was turned away, while the last line goes out.
 struct Refused;
 
-impl<A: 'static> Channel<A> for Refused {}
+impl<A: 'static> Channel<A> for Refused {
+    fn name(&self) -> &'static str {
+        "refused"
+    }
+}
 
 /// How long a listener pauses when descriptors or memory run out: 100 ms, HAProxy's choice; ten failed accepts a
 /// second cost nothing, and nobody waits long.

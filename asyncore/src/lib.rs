@@ -48,6 +48,7 @@
 //! - [`Producer`] makes output while it is sent. [`Pushed`] says what became of a push.
 //! - [`Limits`] and [`Options`] bound what a channel and a map may cost. Bounds of size are on from the start, times are not.
 //! - [`Remote`] is a handle on a map for other threads: they post closures, push bytes, and stop the loop.
+//! - [`serve_threads`] runs a loop in each of several threads, which share a port and post to each other: [`Remotes`].
 //! - [`Map::spawn_blocking`] runs what would hold up the loop on another thread, and tells the channel the result.
 //! - [`Map::counters`], [`Map::channel_counters`] and [`Map::snapshot`] show what a map does and holds.
 //! - [`CloseReason`] says why a channel closed. Its `handle_close` is called exactly once.
@@ -134,6 +135,7 @@ mod push;
 mod rate;
 mod reason;
 mod remote;
+mod remotes;
 mod replace;
 mod resolve;
 mod serve;
@@ -145,6 +147,7 @@ mod stdio;
 mod system;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod threads;
 mod throttle;
 mod timeouts;
 mod timer;
@@ -179,10 +182,12 @@ pub use push::{KEEP_FROM, PushData, Pushed};
 pub use rate::Rate;
 pub use reason::{CloseReason, Timeout};
 pub use remote::{POST_BUDGET, PostError, Remote};
+pub use remotes::Remotes;
 #[cfg(feature = "signals")]
 pub use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 pub use snapshot::{ChannelSnapshot, Pause, Snapshot};
 pub use socket::{Family, Kind};
+pub use threads::{FAREWELL_TIME, Thread, serve_threads, serve_threads_with};
 pub use timer::TimerId;
 
 /// Any error: what callbacks return and what the map answers with.

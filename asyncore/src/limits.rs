@@ -157,7 +157,7 @@ pub struct ListenOptions {
     /// its own.
     pub backlog: u32,
     /// Whether other sockets that say so too may listen at the same address, and share what comes (`SO_REUSEPORT`): one
-    /// for each loop of `serve_threads`. False by default. See
+    /// for each loop of [`serve_threads`](crate::serve_threads). False by default. See
     /// [`Dispatcher::set_reuse_port`](crate::Dispatcher::set_reuse_port).
     pub reuse_port: bool,
     /// The last line to who is refused. Empty by default: closed without a word.

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::io;
-use std::net::ToSocketAddrs;
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::Path;
 use std::rc::Rc;
 
@@ -39,10 +39,21 @@ impl<A: 'static> Map<A> {
         options: ListenOptions,
         make: impl FnMut(Option<Address>) -> C + 'static,
     ) -> Result<Vec<ChannelId>> {
+        self.listen_at_each(at, options, make, |map, address, options| map.listener(address.into(), options))
+    }
+
+    /// [`listen_with`](Self::listen_with), with sockets that are opened otherwise.
+    pub(crate) fn listen_at_each<C: Channel<A>>(
+        &mut self,
+        at: impl ToSocketAddrs,
+        options: ListenOptions,
+        make: impl FnMut(Option<Address>) -> C + 'static,
+        mut open: impl FnMut(&Self, SocketAddr, &ListenOptions) -> io::Result<Dispatcher>,
+    ) -> Result<Vec<ChannelId>> {
         let mut listeners = Vec::new();
         let mut passed_over = None;
         for address in at.to_socket_addrs()? {
-            match self.listener(address.into(), &options) {
+            match open(self, address, &options) {
                 Ok(listener) => listeners.push(listener),
                 Err(error) if is_unknown_family(&error) => passed_over = Some(error),
                 Err(error) => return Err(format!("cannot listen on {address}: {error}").into()),
@@ -140,7 +151,7 @@ impl<A: 'static> Map<A> {
         self.world.create_socket(family, kind).map(Dispatcher::from_socket)
     }
 
-    fn listener(&self, address: Address, options: &ListenOptions) -> io::Result<Dispatcher> {
+    pub(crate) fn listener(&self, address: Address, options: &ListenOptions) -> io::Result<Dispatcher> {
         let mut listener = self.create_socket(Family::of(&address), Kind::Stream)?;
         listener.listen_at(address, options)?;
         Ok(listener)

@@ -74,7 +74,7 @@ impl<A: 'static> Map<A> {
     }
 
     /// Calls `handle` with how often the signal has come since it was last told.
-    fn count_signals(
+    pub(crate) fn count_signals(
         &mut self,
         signal: c_int,
         handle: impl FnMut(&mut Context<'_, A>, usize) -> Result + 'static,

@@ -74,6 +74,8 @@ pub enum Pause {
     User,
     /// A listener has no descriptor to accept with, or the map is full.
     Accept,
+    /// A listener has as many connections open as its [`ListenOptions`](crate::ListenOptions) allow.
+    Full,
     /// Its own output is high: [`Map::pause_when_high`].
     Output,
     /// The output of a channel that it is coupled to is high: [`Map::couple`].
@@ -89,6 +91,7 @@ impl fmt::Display for Pause {
         f.write_str(match self {
             Self::User => "paused",
             Self::Accept => "no room to accept",
+            Self::Full => "connections full",
             Self::Output => "output high",
             Self::Coupling => "coupled output high",
             Self::Rate => "rate limit",
@@ -161,9 +164,10 @@ impl<A: 'static> Map<A> {
 }
 
 /// The reasons by their public names.
-const NAMED: [(Pauses, Pause); 6] = [
+const NAMED: [(Pauses, Pause); 7] = [
     (Pauses::USER, Pause::User),
     (Pauses::ACCEPT, Pause::Accept),
+    (Pauses::FULL, Pause::Full),
     (Pauses::OUTPUT, Pause::Output),
     (Pauses::COUPLING, Pause::Coupling),
     (Pauses::RATE, Pause::Rate),

@@ -51,6 +51,7 @@ mod stopping;
 mod test_asynchat;
 mod test_asyncore;
 mod test_asyncore_api;
+mod threads;
 mod tidy;
 mod timeouts;
 mod timers;
