@@ -199,7 +199,9 @@ impl<A: 'static> Map<A> {
                 continue;
             }
             match outcome {
-                Outcome::Result(result) => self.call(app, id, |handler, cx| (done.0)(handler, cx, result)),
+                Outcome::Result(result) => {
+                    self.call(app, id, "spawn_blocking", |handler, cx| (done.0)(handler, cx, result));
+                }
                 Outcome::Panic(message) => {
                     contain("dropping what was to follow blocking work", || drop(done));
                     self.fault(app, id, Fault::Panic(message));

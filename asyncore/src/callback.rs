@@ -7,11 +7,12 @@ use crate::panics::{contain, describe};
 use crate::{Channel, ChannelId, CloseReason, Context, Error, Map, Result, State};
 
 impl<A: 'static> Map<A> {
-    /// Calls one callback: the handler is lent out, comes back, and what it failed with is reported.
+    /// Calls one callback, by its name: the handler is lent out, comes back, and what it failed with is reported.
     pub(crate) fn call(
         &mut self,
         app: &mut A,
         id: ChannelId,
+        name: &'static str,
         callback: impl FnOnce(&mut (dyn Channel<A> + 'static), &mut Context<'_, A>) -> Result,
     ) {
         let Some(entry) = Self::entry_in(&mut self.slots, id) else { return };
@@ -20,9 +21,12 @@ impl<A: 'static> Map<A> {
         }
         let Some(mut handler) = entry.handler.take() else { return };
         Self::list(entry, id, &mut self.touched, &mut self.unsent);
-        let outcome =
-            catch_unwind(AssertUnwindSafe(|| callback(&mut *handler, &mut Context::new(self, app, id))));
-        self.give_back(id, handler);
+        let outcome = self.timed(Some(id), name, |map| {
+            let outcome =
+                catch_unwind(AssertUnwindSafe(|| callback(&mut *handler, &mut Context::new(map, app, id))));
+            map.give_back(id, handler);
+            outcome
+        });
         match outcome {
             Ok(Ok(())) => {}
             Ok(Err(error)) => self.fault(app, id, Fault::Error(error)),
@@ -72,11 +76,13 @@ impl<A: 'static> Map<A> {
         };
         self.touch(id);
         let mut finished = false;
-        contain("handle_error", || {
-            handler.handle_error(&mut Context::new(self, app, id), error);
-            finished = true;
+        self.timed(Some(id), "handle_error", |map| {
+            contain("handle_error", || {
+                handler.handle_error(&mut Context::new(map, app, id), error);
+                finished = true;
+            });
+            map.give_back(id, handler);
         });
-        self.give_back(id, handler);
         if !finished {
             self.override_reason(id, CloseReason::HandlerPanic);
         }
@@ -93,8 +99,11 @@ impl<A: 'static> Map<A> {
 
     /// Asks a channel's predicates; a panic there closes it.
     pub(crate) fn ask<R>(&mut self, id: ChannelId, question: impl FnOnce(&Entry<A>) -> R) -> Option<R> {
-        let entry = self.live(id)?;
-        match catch_unwind(AssertUnwindSafe(|| question(entry))) {
+        let answer = self.watched(id, |map| {
+            let entry = map.live(id)?;
+            Some(catch_unwind(AssertUnwindSafe(|| question(entry))))
+        });
+        match answer? {
             Ok(answer) => Some(answer),
             Err(panic) => {
                 // Not among the log's arguments, which are not evaluated when nobody listens.

@@ -197,13 +197,16 @@ impl<A: 'static> Map<A> {
             let Some(entry) = self.entry_mut(id) else { continue };
             let reason = entry.dispatcher.reason.unwrap_or(CloseReason::Local);
             let Some(mut handler) = entry.handler.take() else { continue };
-            contain("handle_close", || handler.handle_close(&mut Context::new(self, app, id), reason));
-            if planted!(DoubleClose) && reason == CloseReason::HandlerPanic {
-                contain("handle_close", || handler.handle_close(&mut Context::new(self, app, id), reason));
-            }
-            let entry = self.vacate(id);
-            contain("dropping a channel", || drop(handler));
-            if let Some(mut entry) = entry {
+            self.timed(Some(id), "handle_close", |map| {
+                contain("handle_close", || handler.handle_close(&mut Context::new(map, app, id), reason));
+                if planted!(DoubleClose) && reason == CloseReason::HandlerPanic {
+                    contain("handle_close", || handler.handle_close(&mut Context::new(map, app, id), reason));
+                }
+                map.give_back(id, handler);
+            });
+            if let Some(mut entry) = self.vacate(id) {
+                let handler = entry.handler.take();
+                contain("dropping a channel", || drop(handler));
                 self.cancel_deadline(&mut entry.dispatcher);
             }
         }

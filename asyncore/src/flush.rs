@@ -34,7 +34,12 @@ impl<A: 'static> Map<A> {
                 continue;
             }
             let is_limited = entry.flags.has(Flags::WRITE_RATE);
-            let wrote = if is_limited { self.write_at_rate(id) } else { self.write_queued(id, usize::MAX) };
+            let asks = self.timings.is_some()
+                && entry.dispatcher.outbox.as_ref().is_some_and(|outbox| outbox.has_producer());
+            let write = |map: &mut Self| {
+                if is_limited { map.write_at_rate(id) } else { map.write_queued(id, usize::MAX) }
+            };
+            let wrote = if asks { self.timed(Some(id), "more", write) } else { write(self) };
             match wrote {
                 Ok(false) => {}
                 Ok(true) if planted!(ForgottenFlush) => {}
@@ -167,7 +172,7 @@ impl<A: 'static> Map<A> {
             }
         }
         if drained && state != State::Draining && !(planted!(MarkNotReported) && is_empty) {
-            self.call(app, id, |handler, cx| handler.handle_drained(cx));
+            self.call(app, id, "handle_drained", |handler, cx| handler.handle_drained(cx));
         }
     }
 

@@ -50,7 +50,8 @@
 //! - [`Remote`] is a handle on a map for other threads: they post closures, push bytes, and stop the loop.
 //! - [`serve_threads`] runs a loop in each of several threads, which share a port and post to each other: [`Remotes`].
 //! - [`Map::spawn_blocking`] runs what would hold up the loop on another thread, and tells the channel the result.
-//! - [`Map::counters`], [`Map::channel_counters`] and [`Map::snapshot`] show what a map does and holds.
+//! - [`Map::counters`], [`Map::channel_counters`] and [`Map::snapshot`] show what a map does and holds,
+//!   [`Map::timings`] how long its callbacks take.
 //! - [`CloseReason`] says why a channel closed. Its `handle_close` is called exactly once.
 //! - [`default_map()`] and [`run()`] serve programs that need no more than one map in a thread.
 //!
@@ -113,6 +114,7 @@ mod eyeballs;
 mod file;
 mod flush;
 mod gate;
+mod histogram;
 mod host;
 mod id;
 #[cfg(feature = "listenfd")]
@@ -151,6 +153,7 @@ mod threads;
 mod throttle;
 mod timeouts;
 mod timer;
+mod timing;
 mod tuning;
 mod turn;
 mod unread;
@@ -166,6 +169,7 @@ pub use counters::{ChannelCounters, Counters};
 pub use default_map::{default_map, run};
 pub use dispatcher::{Dispatcher, State};
 pub use eyeballs::{ATTEMPT_DELAY, MOST_ADDRESSES, MOST_ATTEMPTS};
+pub use histogram::Histogram;
 pub use host::HostError;
 pub use id::ChannelId;
 #[cfg(feature = "listenfd")]
@@ -174,7 +178,7 @@ pub use input::Received;
 pub use limits::{
     AC_OUT_BUFFER_SIZE, ACCEPT_BUDGET, BACKLOG, DRAIN_TIME, HIGH_MARK, JOBS, LINGER_BYTES, LINGER_TIME,
     LOW_MARK, Limits, ListenOptions, MAP_OUTPUT_LIMIT, MOST_WORKERS, OUTPUT_LIMIT, OnFull, Options, POSTS,
-    READ_BUDGET, SPARE_DESCRIPTORS, WORKERS_BESIDE_PROCESSORS, Wait, WhenFull,
+    READ_BUDGET, SLOW_CALLBACK, SPARE_DESCRIPTORS, WORKERS_BESIDE_PROCESSORS, Wait, WhenFull,
 };
 pub use map::Map;
 pub use producer::Producer;
@@ -189,6 +193,7 @@ pub use snapshot::{ChannelSnapshot, Pause, Snapshot};
 pub use socket::{Family, Kind};
 pub use threads::{FAREWELL_TIME, Thread, serve_threads, serve_threads_with};
 pub use timer::TimerId;
+pub use timing::Timings;
 
 /// Any error: what callbacks return and what the map answers with.
 pub type Error = Box<dyn std::error::Error + Send + Sync>;

@@ -221,6 +221,12 @@ pub struct Options {
     /// Most pieces of blocking work that are under way: that wait for a thread, run, or have a result which waits for
     /// one before it. [`JOBS`] by default; 0 counts as 1.
     pub jobs: usize,
+    /// Whether the map measures how long turns and callbacks take: [`Map::timings`](crate::Map::timings). False by default;
+    /// it costs two looks at the clock a callback.
+    pub timings: bool,
+    /// With [`timings`](Self::timings), a callback that takes longer than this is warned of through `tracing`, with its
+    /// name, its channel and that one's handler. [`SLOW_CALLBACK`] by default; `Duration::MAX` warns of none.
+    pub slow_callback: Duration,
     /// The limits of channels that were not given their own.
     pub limits: Limits,
 }
@@ -235,6 +241,8 @@ impl Default for Options {
             posts: POSTS,
             workers: default_workers(),
             jobs: JOBS,
+            timings: false,
+            slow_callback: SLOW_CALLBACK,
             limits: Limits::default(),
         }
     }
@@ -315,6 +323,10 @@ pub const JOBS: usize = 4096;
 /// Connections that the system queues for a listener before it is served: 4096. With the usual 128 a burst of
 /// connects overflows and stalls clients for a second (the SYN's retry).
 pub const BACKLOG: u32 = 4096;
+
+/// How long a callback may take before it is warned of: 100 ms, which a person at the other end notices. It is the
+/// threshold of the debug mode of Python's asyncio.
+pub const SLOW_CALLBACK: Duration = Duration::from_millis(100);
 
 /// Descriptors left to the rest of the program: 64, for its files, pipes and libraries.
 pub const SPARE_DESCRIPTORS: usize = 64;

@@ -21,6 +21,7 @@ use crate::timer::Timers;
 use crate::world::{Reserve, World};
 use crate::{
     Channel, ChannelId, CloseReason, Context, Counters, Dispatcher, Error, Limits, Options, Result, State,
+    Timings,
 };
 
 /// The shared map of channels, and the loop that serves them.
@@ -107,6 +108,8 @@ pub struct Map<A: 'static = ()> {
     /// Waits that failed in a row.
     pub(crate) failed_waits: u32,
     pub(crate) counters: Counters,
+    /// If the map measures them. Boxed, as they are seldom there.
+    pub(crate) timings: Option<Box<Timings>>,
 }
 
 /// The budget of the channel that is served now.
@@ -181,6 +184,7 @@ impl<A: 'static> Map<A> {
             buffers: Rc::default(),
             outboxes: OutboxPool::default(),
             limits: Rc::new(options.limits.clone()),
+            timings: options.timings.then(Box::default),
             options,
             queued: 0,
             reserve: None,

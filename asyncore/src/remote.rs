@@ -164,7 +164,9 @@ impl<A: 'static> Map<A> {
         self.counters.posts += (batch.len() - answers) as u64;
         while let Some(post) = batch.pop_front() {
             match post {
-                Post::Call(f) => guard("running what was posted", || f(self, app)),
+                Post::Call(f) => self.timed(None, "post", |map| {
+                    guard("running what was posted", || f(map, app));
+                }),
                 // Bytes may have an owner whose drop panics.
                 Post::Push(id, data) => guard("pushing what was posted", || {
                     self.push(id, data);

@@ -69,7 +69,7 @@ impl<A: 'static> Map<A> {
         let reads = self.wants_read(id);
         // Before the read, which would pass over the urgent byte.
         if event.urgent && reads {
-            self.call(app, id, |handler, cx| handler.handle_expt(cx));
+            self.call(app, id, "handle_expt", |handler, cx| handler.handle_expt(cx));
         }
         // Asked again after a callback that may have paused or closed it.
         if event.readable && reads && (!event.urgent || self.wants_read(id)) {
@@ -91,7 +91,7 @@ impl<A: 'static> Map<A> {
     fn serve_accept(&mut self, app: &mut A, id: ChannelId) {
         if self.live(id).is_some_and(|entry| entry.pauses.is_empty()) {
             self.serving = Serving { id: Some(id), accepts: self.accept_budget(id), ..Serving::default() };
-            self.call(app, id, |handler, cx| handler.handle_accept(cx));
+            self.call(app, id, "handle_accept", |handler, cx| handler.handle_accept(cx));
             self.serving = Serving::default();
         }
     }
@@ -120,7 +120,7 @@ impl<A: 'static> Map<A> {
                     Some(Ending::ShutdownWrite) => self.shutdown_write(id),
                     None => {}
                 }
-                self.call(app, id, |handler, cx| handler.handle_connect(cx));
+                self.call(app, id, "handle_connect", |handler, cx| handler.handle_connect(cx));
             }
             Some(Err(error)) => {
                 let reason = CloseReason::from_connect(&error);
@@ -138,7 +138,7 @@ impl<A: 'static> Map<A> {
                 // It may have been sent already, and is said to have drained after this.
                 self.make_unsent(id);
             }
-            self.call(app, id, |handler, cx| handler.handle_connect(cx));
+            self.call(app, id, "handle_connect", |handler, cx| handler.handle_connect(cx));
         }
     }
 
@@ -147,13 +147,13 @@ impl<A: 'static> Map<A> {
         entry.flags.set(Flags::HAS_READ);
         let bytes = entry.dispatcher.limits.as_ref().unwrap_or(&self.limits).read_budget.max(1);
         self.serving = Serving { id: Some(id), bytes, reads: true, ..Serving::default() };
-        self.call(app, id, |handler, cx| handler.handle_read(cx));
+        self.call(app, id, "handle_read", |handler, cx| handler.handle_read(cx));
         self.serve_eof(app, id);
     }
 
     fn serve_eof(&mut self, app: &mut A, id: ChannelId) {
         if self.live_mut(id).is_some_and(|entry| entry.flags.take(Flags::EOF_DUE)) {
-            self.call(app, id, |handler, cx| handler.handle_eof(cx));
+            self.call(app, id, "handle_eof", |handler, cx| handler.handle_eof(cx));
             // With both sides over, nothing can happen any more.
             if self.live(id).is_some_and(|entry| {
                 entry.dispatcher.state == State::WriteClosed && entry.flags.has(Flags::EOF_SEEN)
@@ -177,7 +177,7 @@ impl<A: 'static> Map<A> {
                 && entry.wanted().write
         });
         if asked == Some(true) {
-            self.call(app, id, |handler, cx| handler.handle_write(cx));
+            self.call(app, id, "handle_write", |handler, cx| handler.handle_write(cx));
         }
     }
 
@@ -194,7 +194,7 @@ impl<A: 'static> Map<A> {
             self.serve_connected(app, id);
             // What is to close when done does so without being asked.
             if self.take_flag(id, Flags::SHUTDOWN_DUE) && !self.is_ending(id) {
-                self.call(app, id, |handler, cx| handler.handle_shutdown(cx));
+                self.call(app, id, "handle_shutdown", |handler, cx| handler.handle_shutdown(cx));
             }
             if has_read {
                 // It has had its share of this turn.

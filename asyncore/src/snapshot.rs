@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use crate::entry::{Entry, Flags};
 use crate::interest::Pauses;
-use crate::{Address, ChannelCounters, ChannelId, CloseReason, Counters, Family, Kind, Map, State, Timeout};
+use crate::{
+    Address, ChannelCounters, ChannelId, CloseReason, Counters, Family, Kind, Map, State, Timeout, Timings,
+};
 
 /// What a map holds at one moment: a plain copy that can be kept, compared and sent to another thread;
 /// [`Map::snapshot`].
@@ -22,6 +24,8 @@ pub struct Snapshot {
     pub posts: usize,
     /// Pieces of blocking work that are under way.
     pub jobs: usize,
+    /// How long turns and callbacks took so far, if the map measures it.
+    pub timings: Option<Timings>,
     /// Whether the map shuts down.
     pub shutting_down: bool,
     /// Every channel that is not closed, by slot.
@@ -129,6 +133,7 @@ impl<A: 'static> Map<A> {
             deadlines: self.deadlines.len(),
             posts: self.posts.len(),
             jobs: self.blocking.len(),
+            timings: self.timings().cloned(),
             shutting_down: self.is_shutting_down(),
             channels: self.iter().filter_map(|(id, _)| self.channel_snapshot(id)).collect(),
         }

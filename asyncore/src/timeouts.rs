@@ -340,7 +340,7 @@ impl<A: 'static> Map<A> {
             return self.close_as(id, reason);
         }
         self.restart_clock(id, which);
-        self.call(app, id, |handler, cx| handler.handle_timeout(cx, which));
+        self.call(app, id, "handle_timeout", |handler, cx| handler.handle_timeout(cx, which));
         let reason = CloseReason::TimedOut(which);
         if which == Timeout::Connect {
             self.close_as(id, reason);

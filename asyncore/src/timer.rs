@@ -214,11 +214,11 @@ impl<A: 'static> Map<A> {
             self.unlink(task);
         }
         if let Some(id) = id {
-            self.call(app, id, |handler, cx| handler.handle_timer(cx, timer));
+            self.call(app, id, "handle_timer", |handler, cx| handler.handle_timer(cx, timer));
         } else if let Some(Task::Once(f)) = task {
-            self.run_task(|map| f(map, app));
+            self.run_task("after", |map| f(map, app));
         } else if let Some(mut f) = periodic {
-            if !self.run_task(|map| f(map, app)) {
+            if !self.run_task("every", |map| f(map, app)) {
                 self.cancel_timer(timer);
             }
             match self.timers.get_mut(timer) {
@@ -229,8 +229,8 @@ impl<A: 'static> Map<A> {
     }
 
     /// Runs a timer's closure: whether it came back without a panic.
-    fn run_task(&mut self, f: impl FnOnce(&mut Self)) -> bool {
-        match catch_unwind(AssertUnwindSafe(|| f(self))) {
+    fn run_task(&mut self, name: &'static str, f: impl FnOnce(&mut Self)) -> bool {
+        match self.timed(None, name, |map| catch_unwind(AssertUnwindSafe(|| f(map)))) {
             Ok(()) => true,
             Err(panic) => {
                 let panic = describe(panic);

@@ -74,6 +74,7 @@ impl<A: 'static> Map<A> {
             self.flush(app);
             self.serve_timeouts(app);
             self.update_interest();
+            self.note_turn();
         }
         self.phase.in_turn = false;
         waited

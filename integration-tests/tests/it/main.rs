@@ -55,5 +55,6 @@ mod threads;
 mod tidy;
 mod timeouts;
 mod timers;
+mod timings;
 mod transcripts;
 mod traps;

@@ -419,6 +419,7 @@ const PURE: &[&str] = &[
     "asynchat/src/dot.rs",
     "asynchat/src/splitter.rs",
     "asynchat/src/terminator.rs",
+    "asyncore/src/histogram.rs",
     "asyncore/src/id.rs",
     "asyncore/src/interest.rs",
     "asyncore/src/outbox.rs",
