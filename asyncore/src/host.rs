@@ -348,6 +348,10 @@ impl<A: 'static> Channel<A> for Attempt {
     fn handle_shutdown(&mut self, _cx: &mut Context<'_, A>) -> Result {
         Ok(())
     }
+
+    fn name(&self) -> &'static str {
+        "attempt to connect"
+    }
 }
 
 /// Why a channel could not connect to a host, given to `handle_error` after [`Map::connect_host`].

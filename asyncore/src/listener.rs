@@ -1,11 +1,14 @@
 //! Listening and connecting in one line: a listener that makes a channel of each connection.
 
 use std::cell::RefCell;
+use std::collections::HashSet;
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::path::Path;
 use std::rc::Rc;
 
+use crate::host::Place;
+use crate::resolve::{Addresses, literal};
 use crate::{
     Address, Channel, ChannelId, CloseReason, Context, Dispatcher, Error, Family, Kind, ListenOptions, Map,
     Result,
@@ -48,21 +51,121 @@ impl<A: 'static> Map<A> {
         at: impl ToSocketAddrs,
         options: ListenOptions,
         make: impl FnMut(Option<Address>) -> C + 'static,
-        mut open: impl FnMut(&Self, SocketAddr, &ListenOptions) -> io::Result<Dispatcher>,
+        open: impl FnMut(&Self, SocketAddr, &ListenOptions) -> io::Result<Dispatcher>,
     ) -> Result<Vec<ChannelId>> {
+        let addresses: Vec<_> = at.to_socket_addrs()?.collect();
+        let listeners = self.listeners(&addresses, &options, open)?;
+        self.listen_on_each(listeners, options, make)
+    }
+
+    /// Listens on every address of a host, and makes a channel of each connection with `make`, which is given the peer's
+    /// address: all of them, or none. Blocks while the name is resolved.
+    ///
+    /// `host` is a name or an address, as for [`connect_host`](Self::connect_host), or every interface: `""` or `"*"`, which
+    /// listens on `[::]` and `0.0.0.0`. An IPv6 listener is for IPv6 alone, so that it leaves IPv4 to its neighbour.
+    /// Port 0 takes a free one, the same on all addresses. An address of a family that this machine does not have is
+    /// passed over, unless it is the only one.
+    ///
+    /// ```
+    /// use asyncore::{Channel, Map};
+    ///
+    /// struct Session;
+    /// impl Channel for Session {}
+    ///
+    /// let mut map: Map = Map::new()?;
+    /// let listeners = map.listen_host("*", 0, |_peer| Session)?;
+    /// let ports = listeners.iter().filter_map(|id| map.get(*id)?.local_addr().ok()??.port());
+    /// let ports: Vec<u16> = ports.collect();
+    /// assert!(ports.iter().all(|port| *port != 0 && *port == ports[0]));
+    /// # Ok::<(), asyncore::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// If `host` can be none or is unknown; if an address is in use, not one of this machine's, or not permitted. None of
+    /// the listeners stays then.
+    pub fn listen_host<C: Channel<A>>(
+        &mut self,
+        host: &str,
+        port: u16,
+        make: impl FnMut(Option<Address>) -> C + 'static,
+    ) -> Result<Vec<ChannelId>> {
+        self.listen_host_with(host, port, ListenOptions::default(), make)
+    }
+
+    /// As [`listen_host`](Self::listen_host), with bounds on what is accepted and choices of how.
+    ///
+    /// # Errors
+    ///
+    /// As [`listen_host`](Self::listen_host).
+    pub fn listen_host_with<C: Channel<A>>(
+        &mut self,
+        host: &str,
+        port: u16,
+        options: ListenOptions,
+        make: impl FnMut(Option<Address>) -> C + 'static,
+    ) -> Result<Vec<ChannelId>> {
+        let addresses = self.addresses_of(host, port);
+        let addresses =
+            addresses.map_err(|error| format!("cannot listen on {}: {error}", Place(host, port)))?;
+        // Kept, so that the system does not choose their port again.
+        let mut taken = Vec::new();
+        let listeners = loop {
+            let mut port = port;
+            let listeners = self.listeners(&addresses, &options, |map, mut address, options| {
+                address.set_port(port);
+                let mut listener = map.create_socket(Family::of(&address.into()), Kind::Stream)?;
+                if address.is_ipv6() {
+                    listener.set_only_v6(true)?;
+                }
+                listener.listen_at(address.into(), options)?;
+                port = listener.local_addr()?.and_then(|address| address.port()).unwrap_or(port);
+                Ok(listener)
+            });
+            match listeners {
+                Ok(listeners) => break listeners,
+                Err(failed) if failed.is_of_port() && taken.len() < MOST_PORTS => taken.push(failed),
+                Err(failed) => return Err(failed.into()),
+            }
+        };
+        drop(taken);
+        self.listen_on_each(listeners, options, make)
+    }
+
+    /// The addresses to listen on for a host, each once.
+    fn addresses_of(&self, host: &str, port: u16) -> Addresses {
+        if matches!(host, "" | "*") {
+            return Ok(vec![(Ipv6Addr::UNSPECIFIED, port).into(), (Ipv4Addr::UNSPECIFIED, port).into()]);
+        }
+        let mut addresses = match literal(host, port)? {
+            Some(address) => vec![address],
+            None => self.world.lookup(host.to_owned(), port).ask()?,
+        };
+        let mut seen = HashSet::new();
+        addresses.retain(|address| seen.insert(*address));
+        Ok(addresses)
+    }
+
+    /// Listeners on all of the addresses, or none.
+    fn listeners(
+        &self,
+        addresses: &[SocketAddr],
+        options: &ListenOptions,
+        mut open: impl FnMut(&Self, SocketAddr, &ListenOptions) -> io::Result<Dispatcher>,
+    ) -> Result<Vec<Dispatcher>, Failed> {
         let mut listeners = Vec::new();
         let mut passed_over = None;
-        for address in at.to_socket_addrs()? {
-            match open(self, address, &options) {
+        for &address in addresses {
+            match open(self, address, options) {
                 Ok(listener) => listeners.push(listener),
-                Err(error) if is_unknown_family(&error) => passed_over = Some(error),
-                Err(error) => return Err(format!("cannot listen on {address}: {error}").into()),
+                Err(error) if is_unknown_family(&error) => {
+                    tracing::debug!(%address, %error, "passed over");
+                    passed_over = Some((address, error));
+                }
+                Err(error) => return Err(Failed { at: Some((address, error)), bound: listeners }),
             }
         }
-        if listeners.is_empty() {
-            return Err(passed_over.map_or_else(|| "the name has no address".into(), Error::from));
-        }
-        self.listen_on_each(listeners, options, make)
+        if listeners.is_empty() { Err(Failed { at: passed_over, bound: listeners }) } else { Ok(listeners) }
     }
 
     /// Listens on several sockets that listen already, with one `make` and one count: all of them, or none.
@@ -186,8 +289,39 @@ where
     }
 }
 
+/// Why there is no listener.
+struct Failed {
+    /// An address, and what was wrong with it; `None` when there was none.
+    at: Option<(SocketAddr, io::Error)>,
+    /// Those that were bound before it.
+    bound: Vec<Dispatcher>,
+}
+
+impl Failed {
+    /// Whether the system chose a port that is in use on another address.
+    fn is_of_port(&self) -> bool {
+        !self.bound.is_empty()
+            && self.at.as_ref().is_some_and(|(address, error)| {
+                address.port() == 0 && error.kind() == io::ErrorKind::AddrInUse
+            })
+    }
+}
+
+impl From<Failed> for Error {
+    fn from(failed: Failed) -> Self {
+        match failed.at {
+            Some((address, error)) => format!("cannot listen on {address}: {error}").into(),
+            None => "the name has no address".into(),
+        }
+    }
+}
+
 /// Whether the machine has no such family: IPv6 switched off, for one.
 fn is_unknown_family(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::AddrNotAvailable
         || rustix::io::Errno::from_io_error(error) == Some(rustix::io::Errno::AFNOSUPPORT)
 }
+
+/// Ports that are tried when all addresses of a host are to have the same and none is given: 16; on a machine where one of
+/// them after the other is taken on another address, there is hardly one left.
+const MOST_PORTS: usize = 16;

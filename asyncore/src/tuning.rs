@@ -27,6 +27,16 @@ impl Dispatcher {
         self.option(share_port)
     }
 
+    /// Whether an IPv6 socket is for IPv6 alone (`IPV6_V6ONLY`). Otherwise one that is bound to `[::]` is for IPv4 too, where
+    /// the system says so by default. Asked for before it is bound.
+    ///
+    /// # Errors
+    ///
+    /// If it is no IPv6 socket, is bound already, or the system refuses the option.
+    pub fn set_only_v6(&self, only: bool) -> io::Result<()> {
+        self.option(|options| options.set_only_v6(only))
+    }
+
     /// Whether small writes go out at once (`TCP_NODELAY`); other sockets than TCP ignore it.
     ///
     /// # Errors

@@ -31,6 +31,7 @@ mod faults_simulated;
 mod found;
 mod hazards;
 mod hosts;
+mod hosts_listening;
 mod hosts_real;
 mod inherited;
 mod limits;
