@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use asyncore::{ChannelId, Dispatcher, Map, Result};
+use asyncore::{ChannelId, Dispatcher, Map, Result, Thread};
 use tracing_subscriber::EnvFilter;
 
 /// How long a server that was told to stop waits for its peers to take what is queued: 5 s, more than a healthy
@@ -32,13 +32,20 @@ impl Common {
             start(&mut map)?;
             map.run(app)
         };
-        match run() {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                complain(&error);
-                ExitCode::FAILURE
-            }
-        }
+        exit_code(run())
+    }
+
+    /// As [`serve`](Self::serve), with a map in each of several threads; `start` returns the state of each.
+    pub fn serve_threads<A: 'static>(
+        &self,
+        count: usize,
+        start: impl Fn(&mut Thread<A>) -> Result<A> + Sync,
+    ) -> ExitCode {
+        self.log();
+        exit_code(asyncore::serve_threads(count, |thread| {
+            thread.shutdown_on_signals(STOP_TIME)?;
+            start(thread)
+        }))
     }
 
     /// Sends the log to standard error: warnings and errors, unless more is asked for.
@@ -75,6 +82,16 @@ pub fn announce_page<A: 'static>(map: &Map<A>, listeners: &[ChannelId]) {
     for address in listeners.iter().filter_map(|id| address_of(map.get(*id)?)) {
         say(&format!("listening on {address}"));
         say(&format!("for browsers: http://{address}/"));
+    }
+}
+
+fn exit_code(outcome: Result) -> ExitCode {
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&error);
+            ExitCode::FAILURE
+        }
     }
 }
 

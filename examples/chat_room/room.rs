@@ -1,77 +1,78 @@
 //! The room: its members, what they say, and what they are told.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Instant;
 
 use asynchat::{AsyncChat, Chat, Conversation, OnTooLong, Terminator};
-use asyncore::{ChannelId, CloseReason, Limits, Map, Result};
+use asyncore::{ChannelId, CloseReason, Limits, ListenOptions, Map, Remotes, Result, Thread};
+use bytes::Bytes;
 
-/// What the members share.
+use super::names::Names;
+use super::status::Figures;
+
+/// What the members share whom one thread serves.
 pub(crate) struct Room {
     /// In the order they came.
     members: Vec<ChannelId>,
-    /// The name of each member. Invariant: no two are equal but for their case.
-    names: HashMap<ChannelId, String>,
-    /// How many have come so far.
-    guests: u64,
+    /// Under which number each is on the list of names, and the name.
+    names: HashMap<ChannelId, (u64, String)>,
+    /// The names in all threads.
+    all_names: Arc<Names>,
+    remotes: Remotes<Self>,
     pub(crate) opened: Instant,
-}
-
-impl Default for Room {
-    fn default() -> Self {
-        Self { members: Vec::new(), names: HashMap::new(), guests: 0, opened: Instant::now() }
-    }
+    /// What the loops of the other threads do, in the thread that serves the status page.
+    pub(crate) others: BTreeMap<usize, Figures>,
 }
 
 impl Room {
-    /// The name of a member.
-    pub(crate) fn name(&self, id: ChannelId) -> Option<&str> {
-        self.names.get(&id).map(String::as_str)
-    }
-
-    /// How many members there are.
-    pub(crate) fn len(&self) -> usize {
-        self.members.len()
-    }
-
-    fn is_taken(&self, name: &str) -> bool {
-        let name = name.to_lowercase();
-        self.names.values().any(|other| other.to_lowercase() == name)
-    }
-
-    /// A name that nobody has.
-    fn new_name(&mut self) -> String {
-        loop {
-            self.guests += 1;
-            let name = format!("guest{}", self.guests);
-            if !self.is_taken(&name) {
-                return name;
-            }
+    /// One thread's part of the room, with the names of all.
+    pub(crate) fn new(all_names: &Arc<Names>, remotes: Remotes<Self>) -> Self {
+        Self {
+            members: Vec::new(),
+            names: HashMap::new(),
+            all_names: Arc::clone(all_names),
+            remotes,
+            opened: Instant::now(),
+            others: BTreeMap::new(),
         }
+    }
+
+    /// The name of a member whom this thread serves.
+    pub(crate) fn name(&self, id: ChannelId) -> Option<&str> {
+        self.names.get(&id).map(|(_, name)| name.as_str())
+    }
+
+    /// How many members there are, in all threads.
+    pub(crate) fn len(&self) -> usize {
+        self.all_names.count()
+    }
+
+    /// Passes a line on to the members whom this thread serves.
+    fn pass_on(&self, map: &mut Map<Self>, line: Bytes) {
+        map.broadcast(&self.members, line);
     }
 }
 
 /// One member's side of the conversation.
 pub(crate) struct Member;
 
-/// Puts the room into a map: its listeners.
-pub(crate) fn serve(map: &mut Map<Room>, at: SocketAddr) -> Result<Vec<ChannelId>> {
+/// Puts the room into a thread's map: its listeners.
+pub(crate) fn serve(thread: &mut Thread<Room>, at: SocketAddr) -> Result<Vec<ChannelId>> {
     let member = |_peer| {
         AsyncChat::new(Member)
             .terminator(Terminator::line())
             .message_limit(LINE_LIMIT)
             .on_too_long(OnTooLong::Skip)
     };
-    let listeners = map.listen(at, member)?;
     let mut limits = Limits::default();
     limits.output = OUTPUT_LIMIT;
     limits.read_budget = READ_BUDGET;
-    for id in &listeners {
-        map.set_limits(*id, limits.clone());
-    }
-    Ok(listeners)
+    let mut options = ListenOptions::default();
+    options.limits = Some(limits);
+    thread.listen_with(at, options, member)
 }
 
 impl Chat<Room> for Member {
@@ -80,9 +81,9 @@ impl Chat<Room> for Member {
     }
 
     fn handle_connect(&mut self, cx: &mut Conversation<'_, Room>) -> Result {
-        let name = cx.app.new_name();
+        let (number, name) = cx.app.all_names.join();
         cx.push(format!("*** welcome, {name}; /help lists what you can do\r\n"));
-        cx.app.names.insert(cx.id, name.clone());
+        cx.app.names.insert(cx.id, (number, name.clone()));
         cx.app.members.push(cx.id);
         tell_all(cx, &format!("*** {name} joined"));
         Ok(())
@@ -145,9 +146,17 @@ impl Chat<Room> for Member {
     }
 }
 
-/// Tells every member, the one whose callback runs too.
+/// Tells every member, the one whose callback runs too: one post to each other thread, however many it serves.
 fn tell_all(cx: &mut Conversation<'_, Room>, text: &str) {
-    cx.map.broadcast(&cx.app.members, format!("{text}\r\n"));
+    let line = Bytes::from(format!("{text}\r\n"));
+    for remote in cx.app.remotes.others() {
+        let line = line.clone();
+        if let Err(error) = remote.post(move |map, room| room.pass_on(map, line)) {
+            // A loop that has ended has no members.
+            tracing::debug!(%error, "a thread was not told");
+        }
+    }
+    cx.app.pass_on(cx.map, line);
 }
 
 fn own_name(cx: &Conversation<'_, Room>) -> String {
@@ -161,26 +170,26 @@ fn rename(cx: &mut Conversation<'_, Room>, name: &str) {
         return;
     }
     let old = own_name(cx);
-    if cx.app.is_taken(name) && old.to_lowercase() != name.to_lowercase() {
+    let Some((number, own)) = cx.app.names.get_mut(&cx.id) else { return };
+    if !cx.app.all_names.rename(*number, name) {
         cx.push(format!("!!! {name} is somebody else\r\n"));
         return;
     }
-    cx.app.names.insert(cx.id, name.to_owned());
+    name.clone_into(own);
     tell_all(cx, &format!("*** {old} is now {name}"));
 }
 
 fn list(cx: &mut Conversation<'_, Room>) {
-    let room = &*cx.app;
-    let names: Vec<_> = room.members.iter().filter_map(|id| room.name(*id)).take(WHO_LIMIT).collect();
-    let more = room.members.len() - names.len();
+    let (count, names) = cx.app.all_names.list(WHO_LIMIT);
+    let more = count - names.len();
     let more = if more == 0 { String::new() } else { format!(" and {more} more") };
-    let text = format!("*** {} here: {}{more}\r\n", room.members.len(), names.join(", "));
-    cx.push(text);
+    cx.push(format!("*** {count} here: {}{more}\r\n", names.join(", ")));
 }
 
 /// Takes a member off the list and tells the others, unless that has been done.
 fn leave(cx: &mut Conversation<'_, Room>, how: &str) {
-    let Some(name) = cx.app.names.remove(&cx.id) else { return };
+    let Some((number, name)) = cx.app.names.remove(&cx.id) else { return };
+    cx.app.all_names.leave(number);
     cx.app.members.retain(|id| *id != cx.id);
     tell_all(cx, &format!("*** {name} {how}"));
 }

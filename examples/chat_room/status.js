@@ -3,7 +3,8 @@
 
 const at = (id) => document.getElementById(id);
 const number = (value) => value.toLocaleString("en");
-const NUMBERS = ["members", "open", "queued", "messages", "pushes", "turns", "events", "accepted"];
+const NUMBERS = ["loops", "members", "open", "queued", "messages", "pushes", "turns", "events", "accepted"];
+const TEXTS = ["loop", "id", "kind", "name", "address", "state"];
 
 function duration(seconds) {
   const parts = [Math.floor(seconds / 3600), Math.floor(seconds / 60) % 60, Math.floor(seconds) % 60];
@@ -24,13 +25,14 @@ function show(figures) {
   body.id = "channels";
   for (const channel of figures.channels) {
     const row = body.insertRow();
-    for (const text of [channel.id, channel.kind, channel.name, channel.address, channel.state]) cell(row, text);
+    for (const key of TEXTS) cell(row, channel[key]);
     cell(row, number(channel.messages), "number");
     cell(row, number(channel.in), "number");
     cell(row, number(channel.out), "number");
     cell(row, number(channel.queued), channel.queued ? "number waiting" : "number");
   }
   at("channels").replaceWith(body);
+  document.querySelector("table").classList.toggle("single", figures.loops < 2);
   const more = figures.open - figures.channels.length;
   at("more").textContent = more > 0 ? `and ${number(more)} more` : "";
 }

@@ -196,11 +196,16 @@ impl Program {
         kill_process(Pid::from_child(&self.child), signal).expect("the program to be there");
     }
 
+    /// How the program has ended, if it has.
+    pub(crate) fn try_wait(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("a child")
+    }
+
     /// Waits until the program ends by itself.
     pub(crate) fn wait(&mut self) -> ExitStatus {
         let began = Instant::now();
         loop {
-            if let Some(status) = self.child.try_wait().expect("a child") {
+            if let Some(status) = self.try_wait() {
                 return status;
             }
             assert!(began.elapsed() < DEADLINE, "the program does not end");

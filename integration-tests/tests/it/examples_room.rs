@@ -3,11 +3,12 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use integration_tests::{DEADLINE, Peer};
 use rustix::process::Signal;
 
-use crate::examples::Program;
+use crate::examples::{Program, command};
 
 #[test]
 fn three_members_talk_and_hear_who_comes_goes_and_is_renamed() {
@@ -191,6 +192,112 @@ fn the_figures_list_every_channel_as_it_is() {
     }
     assert_eq!(figures.matches(r#""kind":"signals""#).count(), 2, "{figures}");
     assert_eq!(figures.matches(r#""kind":"browser""#).count(), 1, "{figures}");
+}
+
+#[test]
+fn members_of_different_threads_talk_as_those_of_one() {
+    let (_room, at, _) = room_with_threads("3");
+    let mut members: Vec<Member> = Vec::new();
+    for number in 0..12 {
+        let newcomer = Member::join(at, &format!("m{number}"));
+        for member in &mut members {
+            let guest = number + 1;
+            member
+                .hears(&[&format!("*** guest{guest} joined"), &format!("*** guest{guest} is now m{number}")]);
+        }
+        members.push(newcomer);
+    }
+    members[0].says("hello");
+    for member in &mut members {
+        member.hears(&["m0: hello"]);
+    }
+    members[1].says("/nick M7");
+    members[1].hears(&["!!! M7 is somebody else"]);
+    members[7].says("/nick M7");
+    for member in &mut members {
+        member.hears(&["*** m7 is now M7"]);
+    }
+    members[2].says("/who");
+    members[2].hears(&["*** 12 here: m0, m1, m2, m3, m4, m5, m6, M7, m8, m9, m10, m11"]);
+    members[7].says("/quit");
+    members[7].hears(&["*** bye"]);
+    drop(members.remove(7));
+    for member in &mut members {
+        member.hears(&["*** M7 left"]);
+    }
+    // The name is free again, for members of any thread.
+    members[0].says("/nick m7");
+    for member in &mut members {
+        member.hears(&["*** m0 is now m7"]);
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn the_figures_show_every_loop_with_its_members() {
+    let (_room, at, pages) = room_with_threads("3");
+    let names: Vec<String> = (0..40).map(|number| format!("m{number}")).collect();
+    let _members: Vec<Member> = names.iter().map(|name| Member::join(at, name)).collect();
+    let began = Instant::now();
+    loop {
+        let figures = get(pages, "/status.json");
+        // Three talk listeners with two signals each, one listener for pages, one browser.
+        let is_whole = figures.contains(r#""loops":3,"#)
+            && figures.contains(r#""members":40,"queued":0,"open":51,"#)
+            && (0..3).all(|index| figures.matches(&format!(r#""loop":{index},"#)).count() > 3)
+            && names.iter().all(|name| figures.contains(&format!(r#""kind":"chat","name":"{name}","#)));
+        if is_whole {
+            break;
+        }
+        assert!(began.elapsed() < DEADLINE, "{figures}");
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn a_room_of_several_threads_ends_when_told_and_at_once_when_told_again() {
+    for again in [false, true] {
+        let (mut room, at, _) = room_with_threads("4");
+        let mut members: Vec<Member> = (0..8).map(|number| Member::join(at, &format!("m{number}"))).collect();
+        room.signal(Signal::INT);
+        for member in &mut members {
+            while member.line() != "*** the room closes" {}
+        }
+        if again {
+            // They do not go by themselves, and nobody waits for them.
+            let began = Instant::now();
+            while room.try_wait().is_none() {
+                room.signal(Signal::TERM);
+                assert!(began.elapsed() < Duration::from_secs(5), "it goes on");
+                thread::sleep(Duration::from_millis(5));
+            }
+        }
+        drop(members);
+        assert_eq!(room.wait().code(), Some(0));
+    }
+}
+
+#[test]
+fn an_address_in_use_ends_a_room_of_several_threads_too() {
+    let (_room, at, pages) = room_with_threads("2");
+    let both = [("--listen", at, "--status"), ("--status", pages, "--listen")];
+    for (taken, address, free) in both {
+        let arguments = [taken, &address.to_string(), free, "127.0.0.1:0", "--threads", "2"];
+        let second = command("chat_room", &arguments).output().expect("the program to run");
+        let text = String::from_utf8(second.stderr).expect("text");
+        assert_eq!(second.status.code(), Some(1), "{text}");
+        assert!(text.starts_with(&format!("error: cannot listen on {address}: ")), "{text}");
+    }
+}
+
+fn room_with_threads(count: &str) -> (Program, SocketAddr, SocketAddr) {
+    let arguments = ["--listen", "127.0.0.1:0", "--status", "127.0.0.1:0", "--threads", count];
+    let room = Program::start(&mut command("chat_room", &arguments));
+    let (talk, pages) = (room.address(), room.address());
+    // Behind each page's address.
+    let line = room.lines.recv_timeout(DEADLINE).expect("a line for the browser");
+    assert_eq!(line, format!("for browsers: http://{pages}/"));
+    (room, talk, pages)
 }
 
 /// A room, where to talk, and where its status page is.
