@@ -31,6 +31,14 @@ impl Model {
         self.check(counters.accepted == accepted, || {
             format!("the map says {} accepted, and {accepted} were told", counters.accepted)
         });
+        let pushes: u64 = self.channels.iter().map(|chan| chan.pushes).sum();
+        self.check(counters.pushes == pushes || (self.was_shed && counters.pushes > pushes), || {
+            format!("the map says {} pushes, and {pushes} were taken", counters.pushes)
+        });
+        let posts = self.posts.run + self.posts.pushed - self.posts.pushes;
+        self.check(counters.posts == posts, || {
+            format!("the map says {} posts, and it has come to {posts}", counters.posts)
+        });
     }
 
     /// One channel: how much is queued for it.
@@ -49,6 +57,13 @@ impl Model {
         self.check(queued == expected, || {
             format!("channel {me} has {queued} bytes queued, and {expected} were pushed")
         });
+        if let Some(counters) = map.channel_counters(id) {
+            let chan = &self.channels[me];
+            let (pushes, messages) = (chan.pushes, chan.messages);
+            self.check(counters.pushes == pushes && counters.messages == messages, || {
+                format!("channel {me} has taken {pushes} pushes and {messages} messages: {counters:?}")
+            });
+        }
         self.check(forced.is_none(), || format!("channel {me} is open after {forced:?}"));
         self.check(!errs, || format!("channel {me} has not heard of its error"));
         if matches!(self.channels[me].plan.kind, Kind::Raw { .. })

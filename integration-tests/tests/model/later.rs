@@ -133,6 +133,7 @@ impl Here<'_> {
         let pushed = remote.push(id, data.clone());
         self.app.check(pushed.is_ok(), || format!("a push from afar is refused: {pushed:?}"));
         self.app.posts.pushes += 1;
+        self.app.posts.pushed += 1;
         let number = self.app.posts.made;
         let posted = remote.post(move |map, app| {
             app.post_runs(map, number);

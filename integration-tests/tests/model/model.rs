@@ -57,6 +57,8 @@ pub(crate) struct Model {
     /// Connections may have been lost by nobody's wish.
     pub(crate) resets: bool,
     pub(crate) accepted: u64,
+    /// A queue was dropped over a cap, and nobody knows which pushes it had taken before.
+    pub(crate) was_shed: bool,
     pub(crate) connections: usize,
     pub(crate) accept_budget: usize,
     pub(crate) most_output: usize,
@@ -72,6 +74,8 @@ pub(crate) struct Posts {
     pub(crate) run: u64,
     /// Pushes among those that wait.
     pub(crate) pushes: u64,
+    /// Pushes in all.
+    pub(crate) pushed: u64,
 }
 
 impl Posts {
@@ -114,6 +118,10 @@ pub(crate) struct Chan {
     pub(crate) bounds: Bounds,
     pub(crate) bounds_changed: bool,
     pub(crate) out: Out,
+    /// Pushes that were taken.
+    pub(crate) pushes: u64,
+    /// Messages that it was told.
+    pub(crate) messages: u64,
     /// Of `out`, so many bytes have reached the peer.
     pub(crate) delivered: usize,
     /// Bytes of input that were received; of a chat, up to where its message begins.
@@ -299,6 +307,7 @@ impl Model {
             watched: None,
             resets: false,
             accepted: 0,
+            was_shed: false,
             connections: setup.connections,
             accept_budget: setup.accept_budget,
             most_output: setup.output,
@@ -380,6 +389,8 @@ impl Model {
             bounds,
             bounds_changed: false,
             out: Out::default(),
+            pushes: 0,
+            messages: 0,
             delivered: 0,
             read: 0,
             gathered: Vec::new(),

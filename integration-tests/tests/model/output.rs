@@ -49,6 +49,7 @@ impl Here<'_> {
             }
             None => {
                 self.app.seen.saw("shed");
+                self.app.was_shed = true;
                 self.app.check(matches!(answer, Pushed::Queued | Pushed::Full), || {
                     format!("a push to channel {to} over the map's cap answers {answer:?}")
                 });
@@ -77,6 +78,7 @@ impl Here<'_> {
     pub(crate) fn queued(&mut self, to: usize, data: &[u8]) {
         let id = self.app.channels[to].id;
         self.app.channels[to].out.push(data);
+        self.app.channels[to].pushes += 1;
         let load = self.app.load(self.map, to, id);
         let chan = &mut self.app.channels[to];
         if chan.out.sources() > 0 {
@@ -99,6 +101,7 @@ impl Here<'_> {
         let shed_before = self.map.queued() + count * whom.len() > self.app.most_output;
         let ids: Vec<_> = whom.iter().map(|to| self.app.channels[*to].id).collect();
         let took = self.map.broadcast(&ids, data.clone());
+        self.app.was_shed |= shed_before;
         if shed_before {
             self.app.learn_closed(self.map, Cause::Exactly(CloseReason::OutputFull));
         }
@@ -116,6 +119,7 @@ impl Here<'_> {
                 self.app.check(!full || shed_before, || format!("channel {to} is closed by a broadcast"));
                 self.app.closed(to, Cause::Exactly(CloseReason::OutputFull));
                 unsure = true;
+                self.app.was_shed = true;
                 continue;
             };
             let copies = (dispatcher.queued() - queued).checked_div(count).unwrap_or(0);
@@ -165,6 +169,7 @@ impl Here<'_> {
         if answer.is_queued() {
             let chan = &mut self.app.channels[to];
             chan.out.push_source(source);
+            chan.pushes += 1;
             chan.high = Level::Unsure;
         }
     }

@@ -339,6 +339,7 @@ impl Model {
 
     /// A chat's message was found.
     pub(crate) fn found(&mut self, me: usize, message: &[u8]) {
+        self.channels[me].messages += 1;
         if std::mem::take(&mut self.channels[me].skipping) {
             match self.next_message(me) {
                 Some((length, end)) => self.channels[me].read += length + end,
