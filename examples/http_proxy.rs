@@ -1,13 +1,12 @@
 //! An HTTP proxy for `CONNECT`: the head is read as a conversation, then both sides are a tunnel.
 //!
 //! The client's channel changes its handler in place, so what it sent behind the head is the tunnel's, however the packets
-//! were cut. Names are resolved on another thread, and each of a name's addresses is tried until one answers.
+//! were cut. Names are resolved off the loop, and their addresses tried until one answers.
 
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::Duration;
-use std::vec::IntoIter;
 
 use asynchat::{AsyncChat, Chat, Conversation, OnTooLong};
 use asyncore::{Channel, ChannelId, CloseReason, Context, Error, Map, Result, Timeout};
@@ -52,13 +51,14 @@ impl Chat for Head {
         cx.pause_reading();
         // From here on it is for the other side to be quick.
         cx.map.set_timeout(cx.id, Timeout::Total, None);
-        let resolve = move || (host.as_str(), port).to_socket_addrs();
-        let resolving = cx.spawn_blocking(resolve, |_head: &mut Self, cx, addresses| {
-            dial(cx.map, cx.id, addresses.unwrap_or_default(), BAD_GATEWAY);
-            Ok(())
-        });
-        if resolving.is_err() {
-            refuse(cx.map, cx.id, BUSY);
+        match cx.map.connect_host(&host, port, Dial { client: cx.id }) {
+            Ok(upstream) => {
+                cx.map.set_timeout(upstream, Timeout::Connect, Some(CONNECT_TIME));
+            }
+            Err(error) => {
+                tracing::info!(id = %cx.id, %error, "not connected");
+                refuse(cx.map, cx.id, BAD_REQUEST);
+            }
         }
         Ok(())
     }
@@ -77,8 +77,6 @@ impl Chat for Head {
 /// The other side, until it is connected.
 struct Dial {
     client: ChannelId,
-    /// Where else to try.
-    others: IntoIter<SocketAddr>,
 }
 
 impl Channel for Dial {
@@ -103,26 +101,8 @@ impl Channel for Dial {
 
     fn handle_close(&mut self, cx: &mut Context<'_>, reason: CloseReason) {
         let answer = if reason == CloseReason::TimedOut(Timeout::Connect) { NO_ANSWER } else { BAD_GATEWAY };
-        dial(cx.map, self.client, std::mem::take(&mut self.others), answer);
+        refuse(cx.map, self.client, answer);
     }
-}
-
-/// Connects to the first of `addresses`; with none left, `answer` is the client's.
-pub(crate) fn dial(map: &mut Map, client: ChannelId, mut addresses: IntoIter<SocketAddr>, answer: Answer) {
-    // Nobody is to be called for a client that is gone, or is to go.
-    while map.is_open(client)
-        && !map.is_shutting_down()
-        && let Some(address) = addresses.next()
-    {
-        match map.connect(address, Dial { client, others: addresses.clone() }) {
-            Ok(upstream) => {
-                map.set_timeout(upstream, Timeout::Connect, Some(CONNECT_TIME));
-                return;
-            }
-            Err(error) => tracing::info!(%client, %address, %error, "not connected"),
-        }
-    }
-    refuse(map, client, answer);
 }
 
 /// Where a request's head asks to be connected to, or how it is answered.
@@ -138,20 +118,15 @@ fn parse(head: &[u8], ports: &[u16]) -> Result<(String, u16), Answer> {
     }
     let (host, port) = request.path.and_then(|target| target.rsplit_once(':')).ok_or(BAD_REQUEST)?;
     let port = port.parse().map_err(|_| BAD_REQUEST)?;
-    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-    if host.is_empty() {
-        return Err(BAD_REQUEST);
-    }
     if ports.contains(&port) { Ok((host.to_owned(), port)) } else { Err(FORBIDDEN) }
 }
 
 /// A refusal: its status, and a field of its own.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Answer(&'static str, &'static str);
+struct Answer(&'static str, &'static str);
 
-pub(crate) const BAD_GATEWAY: Answer = Answer("502 Bad Gateway", "");
+const BAD_GATEWAY: Answer = Answer("502 Bad Gateway", "");
 const BAD_REQUEST: Answer = Answer("400 Bad Request", "");
-const BUSY: Answer = Answer("503 Service Unavailable", "");
 const FORBIDDEN: Answer = Answer("403 Forbidden", "");
 const NOT_ALLOWED: Answer = Answer("405 Method Not Allowed", "Allow: CONNECT\r\n");
 const NO_ANSWER: Answer = Answer("504 Gateway Timeout", "");
@@ -195,7 +170,7 @@ const END_OF_HEAD: &[u8; 4] = b"\r\n\r\n";
 /// How long a client may take for its head: 10 s, which no client needs.
 pub(crate) const HEAD_TIME: Duration = Duration::from_secs(10);
 
-/// How long each address may take to answer: 10 s, two lost packets and a slow line.
+/// How long a name and its addresses may take to answer: 10 s, two lost packets and a slow line.
 pub(crate) const CONNECT_TIME: Duration = Duration::from_secs(10);
 
 /// Fields that a head may have: 64. A `CONNECT` has three or four.
