@@ -178,6 +178,8 @@ impl<A: 'static> Map<A> {
             Some(&Racing::Attempt(host)) => match dispatcher.connect_result(writable) {
                 None => {}
                 Some(Ok(())) => {
+                    // It has not failed by leaving.
+                    entry.flags.clear(Flags::RACING);
                     if let Some((attempt, _)) = self.remove(id) {
                         self.won(host, attempt);
                     }

@@ -79,6 +79,20 @@ fn a_name_is_resolved_and_connected_to() -> Result {
 }
 
 #[test]
+fn when_one_has_answered_no_other_is_tried() -> Result {
+    let mut sim = named(&["2001:db8::1", "192.0.2.1", "192.0.2.2"])?;
+    sim.black_hole(at("2001:db8::1"));
+    let first = sim.listen(at("192.0.2.1"))?;
+    let second = sim.listen(at("192.0.2.2"))?;
+    call(&mut sim)?;
+    sim.advance(Duration::from_secs(3600))?;
+    assert_eq!(sim.app, ["connect 192.0.2.1:25"]);
+    let accepted = [&first, &second].map(|server| sim.accept(server).is_some());
+    assert_eq!(accepted, [true, false]);
+    Ok(())
+}
+
+#[test]
 fn what_is_pushed_before_arrives_once_and_what_is_to_close_does_so_after_it() -> Result {
     let mut sim = named(&["2001:db8::1", "192.0.2.1"])?;
     sim.black_hole(at("2001:db8::1"));
