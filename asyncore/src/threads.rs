@@ -251,34 +251,40 @@ impl<A: 'static> Crew<A> {
     }
 
     fn serve(&self, index: usize, options: &Options, start: impl Fn(&mut Thread<A>) -> Result<A>) -> Result {
+        let may_begin =
+            |progress: &Progress<A>| progress.failure.is_none() && progress.remotes.len() == index;
+        if !self.wait(may_begin) {
+            return Ok(());
+        }
         let map = Map::with_options(options.clone())?;
-        let Some(mut progress) = self.wait(|progress| progress.remotes.len() == index) else { return Ok(()) };
-        progress.remotes.push(map.remote());
+        self.lock().remotes.push(map.remote());
         self.changed.notify_all();
-        drop(progress);
 
-        let is_next =
-            |progress: &Progress<A>| progress.remotes.len() == self.count && progress.started == index;
-        let Some(progress) = self.wait(is_next) else { return Ok(()) };
-        let remotes = Remotes::new(&progress.remotes, index);
-        drop(progress);
+        let is_next = |progress: &Progress<A>| {
+            progress.failure.is_none() && progress.remotes.len() == self.count && progress.started == index
+        };
+        if !self.wait(is_next) {
+            return Ok(());
+        }
+        let remotes = Remotes::new(&self.lock().remotes, index);
         let mut thread = Thread { map, remotes, shared: Arc::clone(&self.shared), asked: HashMap::new() };
         let mut app = start(&mut thread)?;
         self.lock().started += 1;
         self.changed.notify_all();
 
-        if self.wait(|progress| progress.started == self.count).is_none() {
+        // Also if one has failed since: the others end in good order.
+        if !self.wait(|progress| progress.started == self.count) {
             return Ok(());
         }
         tracing::debug!(thread = index, channels = thread.map.len(), "serving");
         thread.map.run(&mut app)
     }
 
-    /// Waits until a condition holds; `None` if a thread has failed.
-    fn wait(&self, condition: impl Fn(&Progress<A>) -> bool) -> Option<MutexGuard<'_, Progress<A>>> {
+    /// Waits until a condition holds, or a thread has failed: whether it does.
+    fn wait(&self, condition: impl Fn(&Progress<A>) -> bool) -> bool {
         let waits = |progress: &mut Progress<A>| progress.failure.is_none() && !condition(progress);
         let progress = self.changed.wait_while(self.lock(), waits).unwrap_or_else(PoisonError::into_inner);
-        progress.failure.is_none().then_some(progress)
+        condition(&progress)
     }
 
     /// A thread has failed: the others shut down.

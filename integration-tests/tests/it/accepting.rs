@@ -377,6 +377,51 @@ fn a_shutdown_closes_a_listener_that_waits_and_lets_the_refused_hear_their_line(
     Ok(())
 }
 
+/// Whatever becomes of connections, and in whichever order: in the end every place is free.
+#[test]
+fn no_place_is_lost() -> Result {
+    each_seed(200, |seed| {
+        let mut sim = Simulation::with_seed(seed, ())?;
+        let when_full = if seed % 2 == 0 { WhenFull::Wait } else { WhenFull::Refuse };
+        let bounds = options(|options| {
+            options.total = 4;
+            options.per_address = 3;
+            options.when_full = when_full;
+            options.refusal = SORRY.into();
+        });
+        let listener = sim.map.listen_with(HERE, bounds, |_| Echo)?[0];
+        let mut faults = Faults::harmless();
+        faults.resets = 0.05;
+        sim.set_faults(faults);
+        let from = |number: u8| -> Address { SocketAddr::from(([198, 51, 100, number % 3], 1)).into() };
+        let mut peers: Vec<_> = (0..12).map(|number| sim.connect_from(from(number), here())).collect();
+        let mut removed = Vec::new();
+        for (number, peer) in peers.iter_mut().enumerate() {
+            sim.turn()?;
+            peer.send("hello\r\n");
+            let other = sim.map.iter().map(|(id, _)| id).find(|id| *id != listener);
+            match (number % 4, other) {
+                (0, _) => peer.close(),
+                (1, _) => peer.reset(),
+                (2, Some(other)) => removed.extend(sim.map.remove(other)),
+                (_, Some(other)) => sim.map.close_when_done(other),
+                _ => {}
+            }
+        }
+        sim.set_faults(Faults::none());
+        for peer in &mut peers {
+            peer.close();
+        }
+        drop(removed);
+        sim.advance(Duration::from_secs(60))?;
+        assert_eq!(sim.map.len(), 1, "the listener");
+        let mut peers: Vec<_> = (0..4).map(|number| sim.connect_from(from(number), here())).collect();
+        sim.settle()?;
+        assert!(peers.iter_mut().all(is_greeted), "{peers:?}");
+        Ok(())
+    })
+}
+
 /// Over real sockets: what was sent before the refusal does not turn it into a reset.
 #[test]
 fn over_tcp_and_a_path_the_refusal_reaches_a_peer_that_has_sent_something() {
