@@ -149,6 +149,7 @@ impl<'a, A: 'static> Conversation<'a, A> {
     /// It takes effect when the callback returns; nothing more is delivered to this chat. What has been received and not
     /// delivered is read first by the new handler, the bytes of a message that has begun included, whatever the cuts: see
     /// [`Map::replace`]. Only pieces that [`collect_incoming_data`](crate::Chat::collect_incoming_data) has taken stay taken.
+    /// A frame comes with its header again, unless a piece of it was taken; a dot-stuffed text is stuffed again.
     /// While a message that was too long is passed over, its rest would be the new handler's: finish it first.
     ///
     /// ```

@@ -113,7 +113,7 @@ impl DotStuffer {
             Outgoing::Middle => wire.extend_from_slice(CRLF),
             Outgoing::LineStart => {}
         }
-        wire.extend_from_slice(b".\r\n");
+        wire.extend_from_slice(DOT_LINE);
         Ok(())
     }
 
@@ -187,7 +187,7 @@ impl DotStuffer {
 /// ```
 ///
 /// [data]: https://www.rfc-editor.org/rfc/rfc5321#section-4.1.1.4
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DotUnstuffer {
     bare: BareIn,
     at: Incoming,
@@ -230,11 +230,20 @@ impl DotUnstuffer {
     /// it is refused as well. Where the end of the message would be is then anybody's guess, so answer with an
     /// error, close the connection, and obey nothing that follows.
     pub fn unstuff<'w>(&mut self, wire: &mut &'w [u8]) -> Result<Option<Unstuffed<'w>>, BareEnd> {
+        self.unstuff_most(usize::MAX, wire)
+    }
+
+    /// [`unstuff`](Self::unstuff), with at most `most` bytes of body; at least 1.
+    pub(crate) fn unstuff_most<'w>(
+        &mut self,
+        most: usize,
+        wire: &mut &'w [u8],
+    ) -> Result<Option<Unstuffed<'w>>, BareEnd> {
         while let Some(&first) = wire.first() {
             match self.at {
                 Incoming::LineStart if first == DOT => self.skip(wire, Incoming::AfterDot),
                 Incoming::LineStart | Incoming::Middle => {
-                    let piece = self.run(wire)?;
+                    let piece = self.run(most, wire)?;
                     if !piece.is_empty() {
                         return Ok(Some(Unstuffed::Body(piece)));
                     }
@@ -246,9 +255,18 @@ impl DotUnstuffer {
                     self.skip(wire, Incoming::Ended);
                     return Ok(Some(Unstuffed::End));
                 }
+                Incoming::AfterCr if first == LF && most == 1 => {
+                    self.at = Incoming::BeforeLf;
+                    return Ok(Some(Unstuffed::Body(b"\r")));
+                }
                 Incoming::AfterCr if first == LF => {
                     self.skip(wire, Incoming::LineStart);
                     return Ok(Some(Unstuffed::Body(CRLF)));
+                }
+                Incoming::BeforeLf => {
+                    let lf = &wire[..1];
+                    self.skip(wire, Incoming::LineStart);
+                    return Ok(Some(Unstuffed::Body(lf)));
                 }
                 Incoming::AfterDotCr | Incoming::AfterCr => {
                     if self.bare == BareIn::Refuse {
@@ -270,6 +288,26 @@ impl DotUnstuffer {
         self.at == Incoming::Ended
     }
 
+    /// Whether any byte was taken.
+    pub(crate) const fn has_begun(&self) -> bool {
+        self.taken > 0
+    }
+
+    /// Whether `wire`, which comes next, is the end of the body.
+    pub(crate) fn ends_with(&self, wire: &[u8]) -> bool {
+        self.at == Incoming::LineStart && wire.starts_with(DOT_LINE)
+    }
+
+    /// The bytes that were taken and neither handed over nor dropped.
+    pub(crate) const fn pending(&self) -> &'static [u8] {
+        match self.at {
+            Incoming::AfterDot => b".",
+            Incoming::AfterDotCr => b".\r",
+            Incoming::AfterCr => b"\r",
+            _ => b"",
+        }
+    }
+
     /// Takes the longest piece of body that reads the same unstuffed, over as many lines as that holds.
     ///
     /// ```text
@@ -278,8 +316,8 @@ impl DotUnstuffer {
     /// ```
     ///
     /// The piece is empty when all there was is a CR that the next byte must explain.
-    fn run<'w>(&mut self, wire: &mut &'w [u8]) -> Result<&'w [u8], BareEnd> {
-        let input = *wire;
+    fn run<'w>(&mut self, most: usize, wire: &mut &'w [u8]) -> Result<&'w [u8], BareEnd> {
+        let input = &wire[..most.min(wire.len())];
         let mut searched = 0;
         let (piece, used, at) = loop {
             let Some(found) = memchr2(CR, LF, &input[searched..]) else {
@@ -300,7 +338,7 @@ impl DotUnstuffer {
                 (byte, _) => return Err(self.refuse(byte, self.taken)),
             }
         };
-        *wire = &input[used..];
+        *wire = &wire[used..];
         self.taken += used as u64;
         self.at = at;
         Ok(&input[..piece])
@@ -317,6 +355,20 @@ impl DotUnstuffer {
         self.at = Incoming::Refused(refusal);
         refusal
     }
+}
+
+/// Doubles the dots at line starts of `body` again, whatever bare bytes are in it.
+pub(crate) fn stuff_again(body: &[u8], at_line_start: bool) -> Vec<u8> {
+    let mut wire = Vec::with_capacity(body.len());
+    let mut at_line_start = at_line_start;
+    for (at, &byte) in body.iter().enumerate() {
+        if at_line_start && byte == DOT {
+            wire.push(DOT);
+        }
+        wire.push(byte);
+        at_line_start = body[..=at].ends_with(CRLF);
+    }
+    wire
 }
 
 /// A part of what [`DotUnstuffer::unstuff`] finds.
@@ -390,6 +442,8 @@ enum Incoming {
     AfterDotCr,
     Middle,
     AfterCr,
+    /// A CR was handed over, and the LF that belongs to it is the next byte.
+    BeforeLf,
     Ended,
     Refused(BareEnd),
 }
@@ -398,6 +452,7 @@ const CR: u8 = b'\r';
 const LF: u8 = b'\n';
 const DOT: u8 = b'.';
 const CRLF: &[u8] = b"\r\n";
+pub(crate) const DOT_LINE: &[u8] = b".\r\n";
 
 #[cfg(test)]
 mod tests {

@@ -1,5 +1,6 @@
 //! [`Framing`]: how a conversation's input is cut into messages, and what has not been delivered yet.
 
+use crate::frame::Frame;
 use crate::{Splitter, Terminator};
 
 /// The input side of a conversation: its terminator, its limits, and the input that waits.
@@ -14,14 +15,21 @@ pub struct Framing {
     /// 0: as the channel's limits say.
     pub(crate) out_size: u32,
     pub(crate) on_too_long: OnTooLong,
-    /// A message is complete, its terminator behind it in what is held, and waits to be delivered.
-    pub(crate) found: bool,
-    /// How long that terminator is.
-    pub(crate) found_len: u32,
+    /// A message is complete, and waits to be delivered.
+    found: Option<Box<Found>>,
     /// Whether the channel is prepared for a chat.
     pub(crate) prepared: bool,
     /// What is being delivered is to be dropped.
     pub(crate) discarded: bool,
+}
+
+/// What came with the message that waits in what is held.
+#[derive(Debug)]
+struct Found {
+    /// The length of its terminator, which is held behind it.
+    terminator: usize,
+    /// The frame that it came in, whole.
+    frame: Option<Frame>,
 }
 
 /// What happens to a message that goes over its limit.
@@ -43,8 +51,7 @@ impl Framing {
             in_size: AC_IN_BUFFER_SIZE,
             out_size: 0,
             on_too_long: OnTooLong::Close,
-            found: false,
-            found_len: 0,
+            found: None,
             prepared: false,
             discarded: false,
         }
@@ -61,7 +68,7 @@ impl Framing {
         self.splitter.terminator()
     }
 
-    /// Of a count, how many bytes the message still lacks; otherwise `None`.
+    /// Of a count, and of a frame whose length has come, how many bytes the message still lacks; otherwise `None`.
     #[must_use]
     pub fn remaining(&self) -> Option<u64> {
         self.splitter.remaining()
@@ -79,7 +86,7 @@ impl Framing {
 
     /// Whether there is input to deliver without a read.
     pub(crate) fn has_waiting(&self) -> bool {
-        self.found || self.waiting.is_some() || self.splitter.has_replay()
+        self.found.is_some() || self.waiting.is_some() || self.splitter.has_replay()
     }
 
     /// A message is complete and cannot be delivered now: it waits in `held`, with its terminator, should it be another
@@ -87,13 +94,32 @@ impl Framing {
     #[cold]
     pub(crate) fn hold_end(&mut self, held: &mut Vec<u8>, terminator: &[u8]) {
         held.extend_from_slice(terminator);
-        self.found_len = u32::try_from(terminator.len()).unwrap_or(u32::MAX);
-        self.found = true;
+        self.found = Some(Box::new(Found { terminator: terminator.len(), frame: None }));
+    }
+
+    /// As [`hold_end`](Self::hold_end), of a message that came in a frame.
+    #[cold]
+    pub(crate) fn hold_frame(&mut self, frame: Frame) {
+        self.found = Some(Box::new(Found { terminator: 0, frame: Some(frame) }));
     }
 
     /// The length of the message that waits in so many held bytes, if one does.
+    #[inline]
     pub(crate) fn take_found(&mut self, held: usize) -> Option<usize> {
-        std::mem::take(&mut self.found).then(|| held.saturating_sub(self.found_len as usize))
+        let found = self.found.take()?;
+        Some(held.saturating_sub(found.terminator))
+    }
+
+    /// Takes all that was received and not delivered, as it came; `held` was kept of the message.
+    pub(crate) fn take_input(&mut self, mut held: Vec<u8>) -> Vec<u8> {
+        if let Some(frame) = self.found.take().and_then(|found| found.frame) {
+            frame.put_back_into(&mut held);
+        }
+        self.splitter.put_back_into(&mut held);
+        if let Some(waiting) = self.waiting.take() {
+            held.extend_from_slice(waiting.rest());
+        }
+        held
     }
 
     /// Drops all input that was received and not delivered, and the message that has begun.
@@ -103,7 +129,7 @@ impl Framing {
     pub fn discard_incoming(&mut self) {
         self.splitter.reset();
         self.waiting = None;
-        self.found = false;
+        self.found = None;
         self.discarded = true;
     }
 }

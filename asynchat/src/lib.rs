@@ -10,7 +10,10 @@
 //! | `b"\r\n"`, any byte string | where the byte string ends |
 //! | [`Terminator::any`] of several | where the first of them ends; when two end together, the longer counts |
 //! | [`Terminator::line`] | at CRLF or LF |
-//! | [`Terminator::count`] | after so many bytes |
+//! | [`Terminator::count`] | after so many bytes: fixed records |
+//! | [`Terminator::length_prefixed`] | after as many bytes as the number before it says |
+//! | [`Terminator::netstring`] | as a netstring, `5:hello,` |
+//! | [`Terminator::dot_stuffed`] | at a line with a single dot, as in mail and news |
 //! | [`Terminator::none`] | never: everything is offered to [`collect_incoming_data`](Chat::collect_incoming_data) |
 //!
 //! It may change in any callback, and applies from the next byte on, also to what has been received already. Where the
@@ -74,6 +77,7 @@
 //!   [`spawn_blocking`](Conversation::spawn_blocking) has work done on another thread,
 //!   [`replace`](Conversation::replace) hands the channel over to another handler.
 //! - [`Splitter`] is the framing alone, without a socket: bytes in, pieces of messages out.
+//! - [`LengthPrefix`] and [`netstring`] frame what is sent.
 //! - [`BytesProducer`], [`IterProducer`], [`ReadProducer`] and [`LinesProducer`] make output while it is sent.
 //! - [`DotStuffer`] and [`DotUnstuffer`] carry texts that end with a dot alone on a line, as in mail and news.
 //!
@@ -94,18 +98,27 @@
     clippy::missing_fields_in_debug
 )]
 
+mod async_chat;
 mod chat;
 mod conversation;
 mod dot;
+mod frame;
 mod framing;
+mod length;
+mod needles;
 mod producer;
+mod split;
 mod splitter;
 mod terminator;
 
-pub use chat::{AsyncChat, Chat, Collected};
+pub use async_chat::AsyncChat;
+pub use chat::{Chat, Collected};
 pub use conversation::Conversation;
 pub use dot::{BareEnd, BareIn, BareOut, DotStuffer, DotUnstuffer, Unstuffed};
+pub use frame::FrameError;
 pub use framing::{AC_IN_BUFFER_SIZE, Framing, OnTooLong};
+pub use length::{LengthError, LengthPrefix, netstring};
 pub use producer::{BytesProducer, IterProducer, LinesProducer, ReadProducer};
-pub use splitter::{MESSAGE_LIMIT, Piece, Split, Splitter};
+pub use split::{Piece, Split};
+pub use splitter::{MESSAGE_LIMIT, Splitter};
 pub use terminator::{EmptyTerminator, Terminator};

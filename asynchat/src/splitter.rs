@@ -16,11 +16,13 @@
 //! several, [`Terminator::any`] says how often.
 
 use std::num::NonZeroUsize;
-use std::ops::Deref;
 
 use bytes::Bytes;
 
-use crate::terminator::{Hit, Kind, Needles, ROOT, Terminator};
+use crate::frame::{Frame, Layout, Part};
+use crate::needles::{Hit, Needles, ROOT};
+use crate::terminator::{Kind, Terminator};
+use crate::{FrameError, Piece, Split};
 
 /// Splits a stream of bytes into messages at a [`Terminator`].
 ///
@@ -46,15 +48,18 @@ use crate::terminator::{Hit, Kind, Needles, ROOT, Terminator};
 ///                 }
 ///             }
 ///             Split::TooLong => message.clear(),
+///             // Of frames alone: no line is malformed.
+///             Split::Malformed(error) => return Err(error),
 ///         }
 ///     }
 /// }
 /// assert_eq!(messages, [&b"HELO mail"[..], b"NOOP", b"QUIT"]);
+/// # Ok::<(), asynchat::FrameError>(())
 /// ```
 #[derive(Debug)]
 pub struct Splitter {
     terminator: Terminator,
-    /// Of byte strings, the automaton's node; of a count, the bytes that are missing.
+    /// Of byte strings, the automaton's node; of a count, the bytes that have come. Zero between messages.
     at: u64,
     /// Bytes of this message that were handed out and not said to be taken.
     kept: usize,
@@ -74,16 +79,19 @@ struct Rare {
     given: usize,
     /// Whether the message was too long and its rest is passed over.
     skipping: bool,
+    /// Whether the input was malformed, and all of it is passed over.
+    lost: bool,
     /// The terminator after the message that is passed over.
     later: Option<Terminator>,
+    /// The frame that has begun.
+    frame: Option<Frame>,
 }
 
 impl Splitter {
     /// Makes a splitter for messages that end at `terminator`, with a limit of [`MESSAGE_LIMIT`] bytes.
     pub fn new(terminator: impl Into<Terminator>) -> Self {
         let terminator = terminator.into();
-        let at = start(&terminator);
-        Self { terminator, at, kept: 0, limit: MESSAGE_LIMIT, searched: 0, rare: None }
+        Self { terminator, at: ROOT as u64, kept: 0, limit: MESSAGE_LIMIT, searched: 0, rare: None }
     }
 
     /// Hands out the next piece of `input` and moves `input` behind it.
@@ -129,6 +137,9 @@ impl Splitter {
     /// A caller that takes every piece can receive a message of any length.
     pub fn taken(&mut self, bytes: usize) {
         self.kept = self.kept.saturating_sub(bytes);
+        if let Some(Rare { frame: Some(frame), .. }) = self.rare.as_deref_mut() {
+            frame.set_taken();
+        }
     }
 
     /// Chooses what ends the message, from the first byte that was not handed out.
@@ -150,7 +161,7 @@ impl Splitter {
             }
             self.stop_skipping();
         }
-        // The same byte strings: what has been remembered of them still holds.
+        // The same byte strings or frame: what has been remembered of them still holds.
         if terminator == self.terminator && terminator.as_count().is_none() {
             return;
         }
@@ -185,11 +196,13 @@ impl Splitter {
     /// assert_eq!(rest, b"\r");
     /// ```
     pub fn finish(&mut self) -> Option<Split<'static>> {
-        let rest = if self.is_skipping() { Bytes::new() } else { self.pending() };
+        // A header is no part of its message.
+        let is_dropped = self.is_skipping() || self.frame().is_some();
+        let rest = if is_dropped { Bytes::new() } else { self.pending() };
         let room = self.room();
         if rest.len() > room && room > 0 {
             *self.rare() = Rare { replay: rest.slice(room..), ..Rare::default() };
-            self.at = start(&self.terminator);
+            self.at = ROOT as u64;
             return self.data(Piece::Released(rest.slice(..room)), false);
         }
         self.reset();
@@ -208,7 +221,7 @@ impl Splitter {
         self.kept = 0;
         self.stop_skipping();
         self.rare = None;
-        self.at = start(&self.terminator);
+        self.at = ROOT as u64;
     }
 
     /// What ends the message, as it was last set.
@@ -217,12 +230,15 @@ impl Splitter {
         self.later().unwrap_or(&self.terminator)
     }
 
-    /// Of a count, how many bytes the message still lacks; otherwise `None`.
+    /// Of a count, and of a frame whose length has come, how many bytes the message still lacks; otherwise `None`.
     #[must_use]
     pub fn remaining(&self) -> Option<u64> {
         match self.later() {
             Some(later) => later.as_count(),
-            None => self.terminator.as_count().map(|_| self.at),
+            None => match self.terminator.as_count() {
+                Some(count) => Some(count.saturating_sub(self.at)),
+                None => self.frame()?.remaining(),
+            },
         }
     }
 
@@ -232,7 +248,7 @@ impl Splitter {
         self.limit
     }
 
-    /// The bytes that were consumed and not handed out: the possible start of a terminator.
+    /// The bytes that were consumed and not handed out: the possible start of a terminator, or a frame's header.
     #[must_use]
     pub fn pending(&self) -> Bytes {
         match &self.rare {
@@ -241,12 +257,34 @@ impl Splitter {
         }
     }
 
-    /// Whether bytes are to be gone through again before the input, because the terminator has changed.
+    /// The frame that the next byte belongs to, if messages are framed.
+    pub(crate) fn next_frame(&self) -> Option<Frame> {
+        let Kind::Frame(layout) = *self.terminator.kind() else { return None };
+        Some(self.frame().cloned().unwrap_or_else(|| Frame::new(layout)))
+    }
+
+    /// Makes what was kept of the message what had come of it again: the frame's header, what was kept, what is pending.
+    pub(crate) fn put_back_into(&self, kept: &mut Vec<u8>) {
+        if self.is_skipping() {
+            return;
+        }
+        if let Some(frame) = self.frame() {
+            frame.put_back_into(kept);
+        }
+        kept.extend_from_slice(&self.pending());
+    }
+
+    /// What is to be gone through again before the input, because the terminator has changed.
+    pub(crate) fn replay(&self) -> Bytes {
+        self.rare.as_ref().map(|rare| rare.replay.clone()).unwrap_or_default()
+    }
+
+    /// Whether that is anything.
     pub(crate) fn has_replay(&self) -> bool {
         self.rare.as_ref().is_some_and(|rare| !rare.replay.is_empty())
     }
 
-    /// Whether the rest of a message that was too long is being passed over.
+    /// Whether input is being passed over: the rest of a message that was too long, or all that follows malformed input.
     #[must_use]
     pub fn is_skipping(&self) -> bool {
         self.rare.as_ref().is_some_and(|rare| rare.skipping)
@@ -266,8 +304,10 @@ impl Splitter {
         if self.rare.is_none() {
             return if input.is_empty() { None } else { self.step(input, self.room(), vain) };
         }
-        if !self.pass_over(input) {
-            return None;
+        match self.pass_over(input) {
+            Ok(true) => {}
+            Ok(false) => return None,
+            Err(error) => return Some(Split::Malformed(error)),
         }
         let split = self.step_replay(input, self.room());
         self.rare.take_if(|rare| **rare == Rare::default());
@@ -275,15 +315,21 @@ impl Splitter {
     }
 
     /// Passes over the rest of a message that was too long, if one is: whether its end has come.
-    pub(crate) fn pass_over(&mut self, input: &mut &[u8]) -> bool {
+    pub(crate) fn pass_over(&mut self, input: &mut &[u8]) -> Result<bool, FrameError> {
         while self.is_skipping() {
+            if let Some(rare) = self.rare.as_mut().filter(|rare| rare.lost) {
+                rare.replay = Bytes::new();
+                *input = &[];
+                return Ok(false);
+            }
             match self.step_replay(input, usize::MAX) {
                 Some(Split::Data { end: true, .. }) => self.stop_skipping(),
+                Some(Split::Malformed(error)) => return Err(error),
                 Some(_) => {}
-                None => return false,
+                None => return Ok(false),
             }
         }
-        true
+        Ok(true)
     }
 
     /// [`step`](Self::step), through what is to be gone through again first.
@@ -374,26 +420,46 @@ impl Splitter {
         self.data(Piece::Released(prefix.slice(given.min(free)..free)), end)
     }
 
-    /// [`step`](Self::step) under a count, or none.
+    /// [`step`](Self::step) under a count, a frame, or none.
     fn step_unsearched<'a>(&mut self, input: &mut &'a [u8], room: usize) -> Option<Split<'a>> {
-        let Some(count) = self.terminator.as_count() else {
-            let len = input.len();
-            if len > room {
-                return self.step_part(input, room);
-            }
-            return self.data(Piece::Borrowed(take(input, len)), false);
-        };
-        let len = usize::try_from(self.at).unwrap_or(usize::MAX).min(input.len());
+        if let Kind::Frame(layout) = *self.terminator.kind() {
+            return self.step_frame(layout, input, room);
+        }
+        let count = self.terminator.as_count();
+        let missing = count.map_or(u64::MAX, |count| count - self.at);
+        let len = usize::try_from(missing).unwrap_or(usize::MAX).min(input.len());
+        if count.is_some() {
+            self.at += len.min(room) as u64;
+        }
         if len > room {
-            self.at -= room as u64;
             return self.step_part(input, room);
         }
-        self.at -= len as u64;
-        let end = self.at == 0;
+        let end = count == Some(self.at);
         if end {
-            self.at = count;
+            self.at = ROOT as u64;
         }
         self.data(Piece::Borrowed(take(input, len)), end)
+    }
+
+    /// [`step`](Self::step) through a frame, which is remembered while more of it is to come.
+    fn step_frame<'a>(&mut self, layout: Layout, input: &mut &'a [u8], room: usize) -> Option<Split<'a>> {
+        let begun = self.rare.as_mut().and_then(|rare| rare.frame.take());
+        let mut frame = begun.unwrap_or_else(|| Frame::new(layout));
+        let part = frame.step(input, room);
+        if matches!(part, Ok(Part::None | Part::TooLong | Part::Piece(_, false))) && frame.has_begun() {
+            self.rare().frame = Some(frame);
+        }
+        match part {
+            Ok(Part::None) => None,
+            Ok(Part::TooLong) => self.too_long(),
+            Ok(Part::Piece(piece, end)) => self.data(piece, end),
+            Err(error) => {
+                self.kept = 0;
+                let rare = self.rare();
+                (rare.skipping, rare.lost) = (true, true);
+                Some(Split::Malformed(error))
+            }
+        }
     }
 
     /// Hands out what there is room for, because the message has more.
@@ -427,8 +493,11 @@ impl Splitter {
     }
 
     fn begin(&mut self, terminator: Terminator) {
-        self.at = start(&terminator);
+        self.at = ROOT as u64;
         self.terminator = terminator;
+        if let Some(rare) = &mut self.rare {
+            rare.frame = None;
+        }
     }
 
     /// How many bytes of this message may be handed out.
@@ -444,9 +513,16 @@ impl Splitter {
         self.rare.as_ref()?.later.as_ref()
     }
 
+    /// The frame that has begun.
+    fn frame(&self) -> Option<&Frame> {
+        self.rare.as_ref()?.frame.as_ref()
+    }
+
     /// What the automaton remembers and was not handed out.
     fn held(&self) -> Bytes {
-        let Kind::Bytes(needles) = self.terminator.kind() else { return Bytes::new() };
+        let Kind::Bytes(needles) = self.terminator.kind() else {
+            return self.frame().map(Frame::pending).unwrap_or_default();
+        };
         let given = self.rare.as_ref().map_or(0, |rare| rare.given);
         needles.prefix(self.node()).slice(given..)
     }
@@ -461,67 +537,6 @@ impl Default for Splitter {
     /// A splitter that ends no message.
     fn default() -> Self {
         Self::new(Terminator::none())
-    }
-}
-
-/// What [`Splitter::split`] came upon.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(clippy::exhaustive_enums, reason = "a caller that overlooks a kind of result breaks the framing")]
-pub enum Split<'a> {
-    /// A piece of the message.
-    Data {
-        /// The bytes; empty only at the end of a message.
-        piece: Piece<'a>,
-        /// Whether the message ends after this piece, with the terminator or with the last counted byte.
-        end: bool,
-    },
-    /// The message has more bytes than the limit allows.
-    ///
-    /// Said once a message. Its rest is passed over, its end included, and what was handed out of it is to be
-    /// dropped.
-    TooLong,
-}
-
-impl Split<'_> {
-    /// The same, with a piece that owns its part of `replay`.
-    fn released_from(self, replay: &Bytes) -> Split<'static> {
-        match self {
-            Split::Data { piece: Piece::Borrowed(piece), end } => {
-                Split::Data { piece: Piece::Released(replay.slice_ref(piece)), end }
-            }
-            Split::Data { piece: Piece::Released(piece), end } => {
-                Split::Data { piece: Piece::Released(piece), end }
-            }
-            Split::TooLong => Split::TooLong,
-        }
-    }
-}
-
-/// Some bytes of a message; it derefs to them.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(clippy::exhaustive_enums, reason = "bytes are either in the input or remembered")]
-pub enum Piece<'a> {
-    /// A part of the input.
-    Borrowed(&'a [u8]),
-    /// Bytes of an earlier input, which had looked like the start of a terminator.
-    Released(Bytes),
-}
-
-impl Deref for Piece<'_> {
-    type Target = [u8];
-
-    #[inline]
-    fn deref(&self) -> &[u8] {
-        match self {
-            Self::Borrowed(bytes) => bytes,
-            Self::Released(bytes) => bytes,
-        }
-    }
-}
-
-impl AsRef<[u8]> for Piece<'_> {
-    fn as_ref(&self) -> &[u8] {
-        self
     }
 }
 
@@ -543,11 +558,6 @@ fn take<'a>(input: &mut &'a [u8], len: usize) -> &'a [u8] {
     let (taken, rest) = input.split_at(len);
     *input = rest;
     taken
-}
-
-/// Where a message that ends at `terminator` starts.
-fn start(terminator: &Terminator) -> u64 {
-    terminator.as_count().unwrap_or(ROOT as u64)
 }
 
 /// The most bytes of one message, unless another limit is set: 64 KiB.
@@ -590,6 +600,7 @@ mod tests {
                         rest.clear();
                         told.push(Told::TooLong);
                     }
+                    Split::Malformed(error) => panic!("{error}"),
                 }
             }
         }

@@ -50,6 +50,7 @@ impl Receiver {
                 self.row.truncate(self.message);
                 self.end(TOO_LONG);
             }
+            Split::Malformed(error) => panic!("{error}"),
         }
     }
 

@@ -141,6 +141,7 @@ mod remotes;
 mod replace;
 mod resolve;
 mod serve;
+mod short_bytes;
 #[cfg(feature = "signals")]
 mod signals;
 mod snapshot;
@@ -187,6 +188,7 @@ pub use rate::Rate;
 pub use reason::{CloseReason, Timeout};
 pub use remote::{POST_BUDGET, PostError, Remote};
 pub use remotes::Remotes;
+pub use short_bytes::ShortBytes;
 #[cfg(feature = "signals")]
 pub use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 pub use snapshot::{ChannelSnapshot, Pause, Snapshot};

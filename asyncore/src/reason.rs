@@ -27,6 +27,8 @@ pub enum CloseReason {
     TimedOut(Timeout),
     /// A message went over its limit.
     TooLong,
+    /// What came was not what the protocol allows.
+    Malformed,
     /// The peer did not read, and the queued output went over its limit.
     OutputFull,
     /// A limit of the system or of the map kept the channel from being served.
@@ -114,6 +116,7 @@ impl fmt::Display for CloseReason {
             Self::TimedOut(Timeout::Rate) => "peer too slow",
             Self::TimedOut(Timeout::Drain) => "peer did not take the rest in time",
             Self::TooLong => "message too long",
+            Self::Malformed => "malformed input",
             Self::OutputFull => "peer does not read",
             Self::Limit => "limit reached",
             Self::HandlerError => "error in a callback",

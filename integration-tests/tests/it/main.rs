@@ -29,6 +29,7 @@ mod faults_handlers;
 mod faults_peers;
 mod faults_simulated;
 mod found;
+mod frames;
 mod hazards;
 mod hosts;
 mod hosts_listening;
