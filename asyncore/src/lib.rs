@@ -39,6 +39,8 @@
 //! - [`Channel`] is what you write: two predicates and the callbacks, each with a default.
 //! - [`Context`] is what a callback is given: the map, your own state, and the channel's [`ChannelId`].
 //! - [`Dispatcher`] is one socket with its [`State`]. Prepare one by hand, or use [`Map::listen`] and [`Map::connect`].
+//! - [`Map::connect_host`] connects by a name: resolved off the loop, its addresses tried as RFC 8305 says.
+//!   [`Map::listen_host`] listens on every address of one.
 //! - [`Map::set_timer`], [`Map::set_interval`], [`Map::after`] and [`Map::every`] set timers, a channel's or the map's.
 //! - [`Map::set_timeout`], or a field of [`Limits`], bounds what may take how long: a connect, silence, output that does
 //!   not move, a whole life.
@@ -65,7 +67,6 @@
 //!
 //! - Run callbacks in parallel. One that takes a second stops everything for a second, unless it hands its work on.
 //! - TLS: it does not exist here.
-//! - Resolve names in the background. [`Map::listen`] resolves where it is called; [`Map::connect`] takes addresses.
 //! - Windows, and systems whose poller has no level-triggered events. It is tested on Linux.
 
 #![warn(

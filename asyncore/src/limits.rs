@@ -44,7 +44,8 @@ pub struct Limits {
     /// when the socket takes more, which needs a part of the system's buffer to be free: a peer that reads, but less
     /// than about a megabyte in this time, may be given up all the same.
     pub drain_time: Duration,
-    /// How long a connect may take, from [`Map::connect`](crate::Map::connect) on; the system gives up after minutes.
+    /// How long a connect may take, from [`Map::connect`](crate::Map::connect) or
+    /// [`connect_host`](crate::Map::connect_host) on; the system gives up after minutes.
     ///
     /// This and the other timeouts are `None` by default, never: what is too long is the protocol's to say. They are
     /// told by [`Channel::handle_timeout`](crate::Channel::handle_timeout), and can be set for one channel with
