@@ -51,6 +51,7 @@
 //! - [`Limits`] and [`Options`] bound what a channel and a map may cost. Bounds of size are on from the start, times are not.
 //! - [`Remote`] is a handle on a map for other threads: they post closures, push bytes, and stop the loop.
 //! - [`serve_threads`] runs a loop in each of several threads, which share a port and post to each other: [`Remotes`].
+//! - [`Dispatcher::from_descriptor`] makes a channel of a pipe or a terminal, [`Map::spawn_child`] of a child process.
 //! - [`Map::spawn_blocking`] runs what would hold up the loop on another thread, and tells the channel the result.
 //! - [`Map::counters`], [`Map::channel_counters`] and [`Map::snapshot`] show what a map does and holds,
 //!   [`Map::timings`] how long its callbacks take.
@@ -103,6 +104,7 @@ mod buffer;
 mod callback;
 mod carrier;
 mod channel;
+mod child;
 mod closing;
 mod context;
 mod counters;
@@ -166,6 +168,7 @@ pub use address::{Address, ParseAddressError};
 pub use blocking::SpawnError;
 pub use buffer::ReadBuffer;
 pub use channel::Channel;
+pub use child::Child;
 pub use context::Context;
 pub use counters::{ChannelCounters, Counters};
 pub use default_map::{default_map, run};

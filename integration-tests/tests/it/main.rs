@@ -6,6 +6,7 @@ mod blocking_chat;
 mod chat;
 mod chat_ends;
 mod chat_output;
+mod children;
 mod connecting;
 mod counters;
 mod coupling;

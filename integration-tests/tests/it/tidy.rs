@@ -396,6 +396,7 @@ const FOREIGN: &[(&str, &[&str])] = &[
         "rustix",
         &[
             "asyncore/src/address.rs",
+            "asyncore/src/child.rs",
             "asyncore/src/file.rs",
             "asyncore/src/limits.rs",
             "asyncore/src/listener.rs",
