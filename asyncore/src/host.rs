@@ -12,7 +12,6 @@ use crate::eyeballs::{ATTEMPT_DELAY, Eyeballs};
 use crate::resolve::{Addresses, literal};
 use crate::{Channel, ChannelId, CloseReason, Context, Dispatcher, Family, Kind, Map, Result, State};
 
-/// # Hosts
 impl<A: 'static> Map<A> {
     /// Connects to a host by its name, or by an address in words; the handler hears `handle_connect`, or `handle_error`
     /// with a [`HostError`] and `handle_close`.
@@ -20,7 +19,8 @@ impl<A: 'static> Map<A> {
     /// The name is resolved on a thread for [blocking work](Self::spawn_blocking). Its addresses are then tried as RFC
     /// 8305 (Happy Eyeballs) says: by turns of the families, the next when one has failed, or has not answered for
     /// [`ATTEMPT_DELAY`]; the first to answer is the channel's, and the others are closed. Each attempt is a background
-    /// channel of the map while it lasts, and ends with the one that it is for.
+    /// channel of the map while it lasts, and ends with the one that it is for. At most
+    /// [`MOST_ADDRESSES`](crate::MOST_ADDRESSES) are tried, [`MOST_ATTEMPTS`](crate::MOST_ATTEMPTS) at a time.
     ///
     /// It is one channel from the start, connecting as after [`connect`](Self::connect): what is pushed waits, and
     /// [`Limits::connect_time`](crate::Limits::connect_time) bounds all of it, the resolver's time too. Until it is connected it has no socket: it
@@ -445,10 +445,49 @@ pub(crate) struct Place<'a>(pub(crate) &'a str, pub(crate) u16);
 impl fmt::Display for Place<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(host, port) = self;
+        // What cannot be printed might steer a terminal.
+        let printed = host.escape_debug();
         if host.contains(':') && !host.starts_with('[') {
-            write!(f, "[{host}]:{port}")
+            write!(f, "[{printed}]:{port}")
         } else {
-            write!(f, "{host}:{port}")
+            write!(f, "{printed}:{port}")
         }
+    }
+}
+
+#[cfg(test)]
+#[cfg(feature = "testing")]
+mod tests {
+    use super::*;
+    use crate::testing::Simulation;
+
+    struct Quiet;
+
+    impl Channel for Quiet {}
+
+    #[test]
+    fn a_race_that_ends_leaves_no_deadline_and_no_question_behind() -> Result {
+        let end: [fn(&mut Map, ChannelId); 2] =
+            [|map, id| map.close(id), |map, id| drop(map.remove(id).expect("it is there"))];
+        for end in end {
+            for turns in 0..4 {
+                let mut sim = Simulation::new(())?;
+                let ips: [SocketAddr; 2] = ["[2001:db8::1]:25".parse()?, "192.0.2.1:25".parse()?];
+                for ip in ips {
+                    sim.black_hole(ip);
+                }
+                sim.set_host("mail.example", ips.map(|at| at.ip()));
+                let id = sim.map.connect_host("mail.example", 25, Quiet)?;
+                for _ in 0..turns {
+                    sim.turn()?;
+                }
+                end(&mut sim.map, id);
+                assert_eq!(sim.map.deadlines.len(), 0, "after {turns} turns");
+                sim.settle()?;
+                assert!(sim.map.is_empty());
+                assert_eq!(sim.map.blocking.len(), 0);
+            }
+        }
+        Ok(())
     }
 }

@@ -7,7 +7,7 @@ use asynchat::{AsyncChat, Chat, Conversation};
 use asyncore::testing::{Faults, Simulation, each_seed};
 use asyncore::{
     ATTEMPT_DELAY, Address, Channel, ChannelId, CloseReason, Context, Dispatcher, Error, HostError,
-    MOST_ADDRESSES, MOST_ATTEMPTS, Pushed, Result, State, Timeout,
+    MOST_ADDRESSES, MOST_ATTEMPTS, Options, Pushed, Result, State, Timeout,
 };
 
 type Log = Vec<String>;
@@ -228,7 +228,7 @@ fn what_can_be_no_host_is_refused_at_once() -> Result {
     let mut sim = Simulation::new(Log::new())?;
     for (host, text) in [
         ("", "cannot connect to :25: the host name is empty"),
-        ("a\0b", "cannot connect to a\0b:25: the host name holds a NUL"),
+        ("a\0b", "cannot connect to a\\0b:25: the host name holds a NUL"),
         (
             "mail.example:25",
             "cannot connect to [mail.example:25]:25: the host is neither a name nor an IPv6 address",
@@ -552,6 +552,30 @@ fn without_a_descriptor_the_addresses_fail() -> Result {
     sim.run()?;
     let text = sim.app.first().ok_or("it failed")?;
     assert_eq!(text.matches("Too many open files").count(), 2, "{text}");
+    Ok(())
+}
+
+#[test]
+fn a_map_with_too_much_blocking_work_looks_no_name_up() -> Result {
+    let mut options = Options::default();
+    options.jobs = 2;
+    let mut sim = Simulation::with_options(0, options, Log::new())?;
+    sim.set_faults(slow(Faults::none(), 1000));
+    sim.set_host(NAME, ips(&["192.0.2.1"]));
+    for _ in 0..3 {
+        call(&mut sim)?;
+    }
+    sim.turn()?;
+    assert_eq!(
+        sim.app,
+        ["error cannot connect to mail.example:25: too much blocking work is under way", "close Unresolved"]
+    );
+    sim.app.clear();
+    sim.run()?;
+    call(&mut sim)?;
+    sim.run()?;
+    let refused = "error cannot connect to mail.example:25: 192.0.2.1:25: connection refused";
+    assert_eq!(sim.app, [refused, "close Refused"].repeat(3), "the answers made room");
     Ok(())
 }
 

@@ -87,3 +87,15 @@ fn a_map_that_is_dropped_waits_for_no_resolver() {
     }
     drop(map);
 }
+
+#[test]
+fn a_channel_that_is_closed_while_its_name_is_looked_up_ends_at_once() {
+    let mut map: Map<Log> = map();
+    let id = map.connect_host("localhost", 25, Caller).expect("a channel");
+    map.close(id);
+    let mut log = Log::new();
+    map.poll(&mut log, Some(std::time::Duration::ZERO)).expect("a turn");
+    assert_eq!(log, ["close Local"]);
+    map.run(&mut log).expect("the end");
+    assert_eq!(log.len(), 1);
+}

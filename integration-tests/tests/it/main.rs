@@ -34,6 +34,7 @@ mod frames;
 mod hazards;
 mod hosts;
 mod hosts_listening;
+mod hosts_random;
 mod hosts_real;
 mod inherited;
 mod limits;
