@@ -2,6 +2,7 @@
 //! server that `docs/testing.md` tests.
 
 pub mod http;
+pub mod later;
 pub mod mail;
 pub mod program;
 pub mod tunnel;

@@ -25,14 +25,12 @@ impl Common {
     ///
     /// An interrupt or a request to terminate ends it in good order, a second one at once.
     pub fn serve<A: 'static>(&self, app: &mut A, start: impl FnOnce(&mut Map<A>) -> Result) -> ExitCode {
-        self.log();
-        let run = || {
+        self.run(|| {
             let mut map = Map::new()?;
             map.shutdown_on_signals(STOP_TIME)?;
             start(&mut map)?;
             map.run(app)
-        };
-        exit_code(run())
+        })
     }
 
     /// As [`serve`](Self::serve), with a map in each of several threads; `start` returns the state of each.
@@ -41,11 +39,24 @@ impl Common {
         count: usize,
         start: impl Fn(&mut Thread<A>) -> Result<A> + Sync,
     ) -> ExitCode {
+        self.run(|| {
+            asyncore::serve_threads(count, |thread| {
+                thread.shutdown_on_signals(STOP_TIME)?;
+                start(thread)
+            })
+        })
+    }
+
+    /// Runs a program, and prints what it failed with.
+    pub fn run(&self, run: impl FnOnce() -> Result) -> ExitCode {
         self.log();
-        exit_code(asyncore::serve_threads(count, |thread| {
-            thread.shutdown_on_signals(STOP_TIME)?;
-            start(thread)
-        }))
+        match run() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                complain(&error);
+                ExitCode::FAILURE
+            }
+        }
     }
 
     /// Sends the log to standard error: warnings and errors, unless more is asked for.
@@ -82,16 +93,6 @@ pub fn announce_page<A: 'static>(map: &Map<A>, listeners: &[ChannelId]) {
     for address in listeners.iter().filter_map(|id| address_of(map.get(*id)?)) {
         say(&format!("listening on {address}"));
         say(&format!("for browsers: http://{address}/"));
-    }
-}
-
-fn exit_code(outcome: Result) -> ExitCode {
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            complain(&error);
-            ExitCode::FAILURE
-        }
     }
 }
 

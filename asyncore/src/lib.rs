@@ -55,6 +55,7 @@
 //! - [`Map::spawn_blocking`] runs what would hold up the loop on another thread, and tells the channel the result.
 //! - [`Map::counters`], [`Map::channel_counters`] and [`Map::snapshot`] show what a map does and holds,
 //!   [`Map::timings`] how long its callbacks take.
+//! - [`Map::next_deadline`] and the map's descriptor let it live inside another loop.
 //! - [`CloseReason`] says why a channel closed. Its `handle_close` is called exactly once.
 //! - [`default_map()`] and [`run()`] serve programs that need no more than one map in a thread.
 //!
@@ -112,6 +113,7 @@ mod coupling;
 mod deadline;
 mod default_map;
 mod dispatcher;
+mod embed;
 mod entry;
 mod eyeballs;
 mod file;

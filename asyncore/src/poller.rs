@@ -96,7 +96,7 @@ impl fmt::Debug for Source {
 
 /// The poller of one map.
 pub(crate) struct Poller {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
     wait: Waiting,
 }
 

@@ -1,7 +1,7 @@
 //! The loop: one turn, and the turns repeated.
 
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::entry::{Entry, Flags};
 use crate::interest::Interest;
@@ -82,15 +82,8 @@ impl<A: 'static> Map<A> {
 
     /// Waits for events: not at all when there is work without one.
     fn wait(&mut self, timeout: Option<Duration>) -> Result {
-        self.read_clock();
-        // What was added or touched between turns.
-        self.update_interest();
-        let timeout = if self.has_work_at_once() || !self.posts.fall_asleep() {
-            Some(Duration::ZERO)
-        } else {
-            let due = self.deadlines.next().map(|at| at.saturating_duration_since(self.now));
-            [timeout, due].into_iter().flatten().min()
-        };
+        let due = self.prepare_to_wait().map(|at| at.saturating_duration_since(self.now));
+        let timeout = [timeout, due].into_iter().flatten().min();
         self.batch.clear();
         let waited = self.world.wait(&mut self.batch, timeout);
         self.posts.wake_up();
@@ -109,6 +102,18 @@ impl<A: 'static> Map<A> {
         self.counters.events += self.batch.len() as u64;
         self.read_clock();
         Ok(())
+    }
+
+    /// The loop is about to wait: until when it may. From here on it is woken for posts.
+    pub(crate) fn prepare_to_wait(&mut self) -> Option<Instant> {
+        self.read_clock();
+        // What was added or touched between turns.
+        self.update_interest();
+        if self.has_work_at_once() || !self.posts.fall_asleep() {
+            Some(self.now)
+        } else {
+            self.deadlines.next()
+        }
     }
 
     fn read_clock(&mut self) {
@@ -170,10 +175,6 @@ impl<A: 'static> Map<A> {
             && self.closed.is_empty()
             && self.checking.is_empty();
         !nothing || self.posts.wait()
-    }
-
-    fn has_work(&self) -> bool {
-        self.channels > self.background || !self.closed.is_empty() || self.posts.wait() || self.awaits_work()
     }
 }
 

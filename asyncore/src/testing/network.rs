@@ -4,9 +4,11 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs::File;
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, PipeReader, PipeWriter};
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::Rc;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
@@ -28,6 +30,7 @@ pub(crate) struct Network {
     pub(super) wires: Rc<RefCell<Wires>>,
     /// What a simulated socket shows where a descriptor is asked for.
     pub(super) nowhere: &'static File,
+    never_ready: &'static PipeReader,
 }
 
 /// All that a network holds.
@@ -80,7 +83,16 @@ impl Network {
             no_memory: 0,
             last_port: FIRST_PORT,
         }));
-        Ok(Self { wires, nowhere: nowhere()? })
+        Ok(Self { wires, nowhere: nowhere()?, never_ready: never_ready()? })
+    }
+
+    /// What a host would wait for: nothing comes from outside.
+    #[cfg_attr(
+        polling_test_poll_backend,
+        expect(dead_code, reason = "that poller has no descriptor to lend either")
+    )]
+    pub(crate) fn never_ready(&self) -> BorrowedFd<'_> {
+        self.never_ready.as_fd()
     }
 
     pub(crate) fn now(&self) -> Instant {
@@ -531,6 +543,19 @@ impl fmt::Debug for Network {
         }
         network.finish_non_exhaustive()
     }
+}
+
+/// A descriptor on which nothing ever happens: a pipe into which nobody writes.
+fn never_ready() -> io::Result<&'static PipeReader> {
+    static NEVER: OnceLock<(PipeReader, PipeWriter)> = OnceLock::new();
+    let (reader, _) = match NEVER.get() {
+        Some(pipe) => pipe,
+        None => {
+            let pipe = io::pipe()?;
+            NEVER.get_or_init(|| pipe)
+        }
+    };
+    Ok(reader)
 }
 
 /// A name without what makes no difference in one (RFC 4343).

@@ -15,8 +15,11 @@ mod defects;
 mod defects_api;
 mod defects_cost;
 mod descriptors;
+mod embedding;
 mod event_loop;
 mod examples;
+#[cfg(not(polling_test_poll_backend))]
+mod examples_embedded;
 mod examples_get;
 mod examples_http;
 mod examples_http_proxy;
