@@ -108,8 +108,8 @@ impl fmt::Display for Pause {
 impl<A: 'static> Map<A> {
     /// What the map holds now, as plain data: for a status page, a log or a test.
     ///
-    /// It walks over every channel and asks the system for its address, about half a microsecond each: for now and then,
-    /// rather than for every turn.
+    /// It walks over every channel and asks the system for the address of each: for now and then, rather than for every
+    /// turn.
     ///
     /// ```
     /// use asyncore::{Map, State};
