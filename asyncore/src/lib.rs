@@ -49,6 +49,7 @@
 //! - [`Map::replace`] gives a channel another handler, and every byte that the first has not used.
 //! - [`Producer`] makes output while it is sent. [`Pushed`] says what became of a push.
 //! - [`Limits`] and [`Options`] bound what a channel and a map may cost. Bounds of size are on from the start, times are not.
+//! - [`ListenOptions`] bound what listeners accept, and say what who is turned away is told.
 //! - [`Remote`] is a handle on a map for other threads: they post closures, push bytes, and stop the loop.
 //! - [`serve_threads`] runs a loop in each of several threads, which share a port and post to each other: [`Remotes`].
 //! - [`Dispatcher::from_descriptor`] makes a channel of a pipe or a terminal, [`Map::spawn_child`] of a child process.
@@ -67,7 +68,8 @@
 //!
 //! # What it does not do
 //!
-//! - Run callbacks in parallel. One that takes a second stops everything for a second, unless it hands its work on.
+//! - Run callbacks of one map in parallel. One that takes a second stops all of it for a second, unless it hands its work
+//!   on.
 //! - TLS: it does not exist here.
 //! - Windows, and systems whose poller has no level-triggered events. It is tested on Linux.
 

@@ -9,6 +9,7 @@ use crate::{Map, Remote};
 /// The loops of all threads of [`serve_threads`](crate::serve_threads), to post to from any of them.
 ///
 /// What is to reach channels in every loop is one post a loop, however many channels that are: each loop finds its own.
+/// What one thread posts to a loop is run in its order; what several post has no order among them.
 ///
 /// ```
 /// use asyncore::{Map, serve_threads};

@@ -19,7 +19,8 @@ use crate::{
 ///
 /// `start` is called in each thread, for one after the other: it puts what is to be served into `thread.map`, and returns
 /// the state that the loop lends to callbacks. No loop runs before all have started. A handler stays in its thread,
-/// locks nothing, and reaches what other threads serve by posting to their loops: [`Thread::remotes`].
+/// locks nothing, and reaches what other threads serve by posting to their loops: [`Thread::remotes`]. A loop ends when its
+/// last channel is gone, as [`Map::run`] does; the others go on without it.
 ///
 /// ```
 /// use std::time::Duration;
@@ -117,7 +118,8 @@ impl<A: 'static> Thread<A> {
     /// As [`Map::listen`], on an address that all threads listen on: the system shares what comes out among them. For
     /// port 0 the first takes a free one, and the others take the same.
     ///
-    /// No other program shares the address, not even this one started twice: who comes second is told that it is in use.
+    /// The threads share it among themselves: the program started twice does not, and the second is told that the address
+    /// is in use.
     ///
     /// # Errors
     ///
