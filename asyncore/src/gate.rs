@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 
-use crate::limits::{ListenOptions, WhenFull};
+use crate::limits::{ListenOptions, REFUSALS, WhenFull};
 
 /// What the listeners of one call take together.
 #[derive(Debug)]
@@ -87,7 +87,7 @@ impl Gate {
     /// A place for a connection that is refused to hear of that, unless too many have one.
     pub(crate) fn leave(self: &Rc<Self>) -> Option<Seat> {
         let leaving = self.leaving.get();
-        (leaving < MOST_LEAVING).then(|| {
+        (leaving < REFUSALS).then(|| {
             self.leaving.set(leaving + 1);
             Seat { gate: Rc::clone(self), place: Place::Outside }
         })
@@ -129,10 +129,6 @@ impl Drop for Seat {
         }
     }
 }
-
-/// Most refused connections that linger, so that the refusal is heard, for the listeners of one call: 64, as many as a
-/// listener accepts in a turn. Past them a refusal is written once and the connection closed.
-const MOST_LEAVING: usize = 64;
 
 #[cfg(test)]
 mod tests {
@@ -196,7 +192,7 @@ mod tests {
     fn only_so_many_are_given_time_to_hear_of_their_refusal() {
         let gate = gate(|options| options.total = 0);
         let mut leaving: Vec<Seat> = std::iter::from_fn(|| gate.leave()).collect();
-        assert_eq!(leaving.len(), MOST_LEAVING);
+        assert_eq!(leaving.len(), REFUSALS);
         leaving.pop();
         assert!(gate.leave().is_some());
     }

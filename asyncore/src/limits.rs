@@ -164,7 +164,7 @@ pub struct ListenOptions {
     /// The last line to who is refused. Empty by default: closed without a word.
     ///
     /// It arrives also behind what the peer has sent already, by [`close_when_done`](crate::Map::close_when_done): a
-    /// peer that does not go costs a descriptor for the `linger_time` of its [`limits`](Self::limits). At most 64 at a
+    /// peer that does not go costs a descriptor for the `linger_time` of its [`limits`](Self::limits). [`REFUSALS`] at a
     /// time are given that; who is refused beyond is sent the line once, and closed.
     pub refusal: Bytes,
     /// What happens when [`total`](Self::total) is reached; [`WhenFull::Wait`] by default.
@@ -306,6 +306,10 @@ pub const MAP_OUTPUT_LIMIT: usize = 256 << 20;
 /// Most connections a listener accepts in a turn: 64, enough to empty a burst quickly and few enough that those
 /// already connected do not wait for it.
 pub const ACCEPT_BUDGET: usize = 64;
+
+/// Most refused connections that linger at a time, so that the refusal is heard, for the listeners of one call: 64, as
+/// many as a listener accepts in a turn. Who has said nothing yet hears it without that.
+pub const REFUSALS: usize = 64;
 
 /// Most posts of other threads that wait for the loop: 65,536, 64 turns' worth, which the loop serves in milliseconds; one
 /// that is that far behind does not catch up.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use asyncore::testing::{Faults, Peer as SimulatedPeer, Simulation, each_seed};
 use asyncore::{
     Address, Channel, ChannelId, Context, Dispatcher, Family, Kind, LINGER_TIME, Limits, ListenOptions, Map,
-    Options, Received, Result, WhenFull,
+    Options, Pause, REFUSALS, Received, Result, WhenFull,
 };
 use integration_tests::{Net, Peer, map, run_to_the_end, turn_until};
 use socket2::{Domain, Socket, Type};
@@ -73,13 +73,16 @@ fn by_default_nothing_is_bounded() -> Result {
 
 #[test]
 fn at_the_total_a_listener_waits_and_goes_on_when_a_connection_closes() -> Result {
-    let (mut sim, _) = listening(options(|options| options.total = 2))?;
+    let (mut sim, listener) = listening(options(|options| options.total = 2))?;
     let mut peers: Vec<_> = (0..4).map(|_| sim.connect(here())).collect();
     sim.settle()?;
     let greeted =
         |peers: &mut Vec<SimulatedPeer>| peers.iter_mut().filter_map(|p| is_greeted(p).then_some(())).count();
     assert_eq!(greeted(&mut peers), 2);
     assert!(peers.iter().all(|peer| !peer.is_eof() && !peer.is_reset()), "the others wait");
+
+    let pauses = sim.map.channel_snapshot(listener).map(|listener| listener.pauses);
+    assert_eq!(pauses, Some(vec![Pause::Full]));
 
     // Waiting costs nothing.
     let before = sim.map.counters();
@@ -153,7 +156,7 @@ fn refused_peers_that_do_not_go_cost_bounded_memory_for_a_bounded_time() -> Resu
     let mut peers: Vec<_> = (0..300).map(|_| sim.connect(here())).collect();
     sim.run_until(Duration::from_secs(1), |sim| sim.map.counters().refused == 300)?;
     sim.settle()?;
-    assert_eq!(sim.map.len(), 1 + 64, "the listener, and as many as linger at a time");
+    assert_eq!(sim.map.len(), 1 + REFUSALS, "the listener, and as many as linger at a time");
     assert!(peers.iter_mut().all(|peer| peer.take_received() == SORRY.as_bytes()), "each hears it");
     sim.advance(LINGER_TIME)?;
     assert_eq!(sim.map.len(), 1);
