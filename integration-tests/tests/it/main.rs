@@ -25,6 +25,7 @@ mod examples_http;
 mod examples_http_proxy;
 mod examples_proxy;
 mod examples_room;
+mod examples_telnet;
 mod faults;
 mod faults_accept;
 mod faults_callbacks;
