@@ -47,7 +47,7 @@ impl<A: 'static> Map<A> {
     ///
     /// A connection that is lost already is passed over, and so is one that the listener's [`ListenOptions`] turn away.
     /// When descriptors or memory run out, or the map is full, the listener pauses until a channel closes or a moment
-    /// has passed, and the answer is `None`.
+    /// has passed, and the answer is `None`; so it does at its own total, if it [waits](crate::WhenFull::Wait) there.
     ///
     /// # Errors
     ///

@@ -6,7 +6,7 @@ use std::time::Duration;
 use asyncore::testing::{Faults, Peer as SimulatedPeer, Simulation, each_seed};
 use asyncore::{
     Address, Channel, ChannelId, Context, Dispatcher, Family, Kind, LINGER_TIME, Limits, ListenOptions, Map,
-    Options, Pause, REFUSALS, Received, Result, WhenFull,
+    Options, Pause, REFUSALS, Rate, Received, Result, WhenFull,
 };
 use integration_tests::{Net, Peer, map, run_to_the_end, turn_until};
 use socket2::{Domain, Socket, Type};
@@ -360,6 +360,25 @@ fn what_is_accepted_has_the_limits_of_the_options() -> Result {
     sim.settle()?;
     let id = sim.map.iter().map(|(id, _)| id).find(|id| *id != listener).expect("the connection");
     assert_eq!(sim.map.limits(id), Some(&limits));
+    Ok(())
+}
+
+#[test]
+fn times_and_rates_of_the_options_bind_what_is_accepted_and_not_the_listener() -> Result {
+    let mut limits = Limits::default();
+    limits.idle_time = Some(Duration::from_secs(1));
+    limits.read_time = Some(Duration::from_secs(1));
+    limits.total_time = Some(Duration::from_secs(2));
+    limits.min_rate = Some(Rate::per_second(1));
+    limits.read_rate = Some(Rate::per_second(0));
+    let (mut sim, listener) = listening(options(|options| options.limits = Some(limits)))?;
+    sim.advance(Duration::from_secs(60))?;
+    let mut peer = sim.connect(here());
+    sim.settle()?;
+    assert!(is_greeted(&mut peer));
+    sim.advance(Duration::from_secs(60))?;
+    assert!(peer.is_eof());
+    assert_eq!(sim.map.iter().map(|(id, _)| id).collect::<Vec<_>>(), [listener]);
     Ok(())
 }
 
