@@ -8,7 +8,7 @@ use signal_hook::SigId;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::low_level::{pipe, unregister};
 
-use crate::{Channel, ChannelId, Context, Map, Received, Result};
+use crate::{Channel, ChannelId, Context, Dispatcher, Limits, Map, Received, Result};
 
 impl<A: 'static> Map<A> {
     /// Calls `handle` from the loop whenever the process gets `signal`, instead of what the signal did before.
@@ -81,7 +81,10 @@ impl<A: 'static> Map<A> {
     ) -> Result<ChannelId> {
         let (here, there) = UnixStream::pair()?;
         let registration = Registration(pipe::register(signal, there)?);
-        let id = self.add(here, Signal { _registration: registration, handle })?;
+        let mut signals = Dispatcher::try_from(here)?;
+        // Not the map's: a program that has heard of no signal for a while is to hear of the next all the same.
+        signals.set_limits(Limits::default());
+        let id = self.add(signals, Signal { _registration: registration, handle })?;
         self.set_background(id);
         Ok(id)
     }

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use asynchat::{AsyncChat, Chat, Conversation};
 use asyncore::testing::Simulation;
-use asyncore::{Channel, CloseReason, Context, Map, Result, SIGINT, SIGTERM};
-use integration_tests::{DEADLINE, Peer, in_time, map, settle, turn_until};
+use asyncore::{Channel, CloseReason, Context, Map, Result, SIGINT, SIGTERM, SIGUSR1};
+use integration_tests::{DEADLINE, Peer, in_time, map, options, settle, turn_until};
 use signal_hook::low_level::raise;
 
 /// Long enough never to pass in a test.
@@ -175,6 +175,21 @@ fn a_signal_shuts_down_and_a_second_one_stops_at_once() {
         let closed = stopped_by(&[&first, &second]);
         assert_eq!(closed, [[CloseReason::Local], [CloseReason::ShutDown]], "{signals:?}");
     }
+}
+
+#[test]
+fn the_timeouts_of_a_map_do_not_end_the_hearing_of_signals() {
+    let mut options = options();
+    options.limits.idle_time = Some(Duration::from_millis(1));
+    options.limits.total_time = Some(Duration::from_millis(1));
+    let mut map = Map::with_options(options).unwrap();
+    let signals = map.add_signal(SIGUSR1, |_, _| Ok(())).unwrap();
+    let (_peer, here) = Peer::pair();
+    map.add(here, Stubborn).unwrap();
+    let mut closed = Vec::new();
+    // Added later, it is the later one to close.
+    turn_until(&mut map, &mut closed, "a timeout", |_, closed| !closed.is_empty());
+    assert!(map.is_open(signals));
 }
 
 #[test]
