@@ -220,7 +220,8 @@ pub struct Options {
     /// when there is work for them.
     pub workers: usize,
     /// Most pieces of blocking work that are under way: that wait for a thread, run, or have a result which waits for
-    /// one before it. [`JOBS`] by default; 0 counts as 1.
+    /// one before it. Names that are [looked up](crate::Map::connect_host) are among it. [`JOBS`] by default; 0 counts
+    /// as 1.
     pub jobs: usize,
     /// Whether the map measures how long turns and callbacks take: [`Map::timings`](crate::Map::timings). False by default;
     /// it costs two looks at the clock a callback.

@@ -30,8 +30,8 @@
 //! ```
 //!
 //! What is simulated: stream sockets and listeners of every family, with their buffers, half-closes, resets, urgent
-//! bytes and errors; the poller; the clock; descriptors and their limit. What is not: datagrams, and sockets of the system,
-//! which a simulated map refuses.
+//! bytes and errors; the poller; the clock; descriptors and their limit; the resolver. What is not: datagrams, and sockets of
+//! the system, which a simulated map refuses.
 
 mod clock;
 mod end;
