@@ -79,11 +79,11 @@ pub enum State {
     Connecting,
     /// Reads and writes; a datagram socket is always open.
     Open,
-    /// The peer has ended its side; writing goes on.
+    /// The peer has ended its side, or there is none to read, as of a pipe that is written; writing goes on.
     PeerClosed,
     /// Writing ends when the queue is empty; reading goes on.
     Finishing,
-    /// Writing has ended; reading goes on.
+    /// Writing has ended, or was never possible, as of a pipe that is read; reading goes on.
     WriteClosed,
     /// Closes when the queue is empty; input is dropped.
     Draining,

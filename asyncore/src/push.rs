@@ -34,7 +34,7 @@ pub enum Pushed {
     /// It was refused: the queue is at its limit. With [`OnFull::Close`](crate::OnFull::Close), the default, the
     /// channel is now closed.
     Full,
-    /// It was refused: the channel is to close when done, or has shut down its writing side.
+    /// It was refused: the channel is to close when done, has shut down its writing side, or never had one.
     Closing,
     /// There is no such channel any more.
     Gone,
