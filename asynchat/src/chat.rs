@@ -54,7 +54,7 @@ pub trait Chat<A: 'static = ()>: 'static {
     /// What it returns goes to [`handle_error`](Self::handle_error).
     fn found_terminator(&mut self, cx: &mut Conversation<'_, A>, message: &[u8]) -> Result;
 
-    /// A message went over its limit and is passed over, with [`OnTooLong::Skip`]; once a message.
+    /// A message went over its limit and is passed over, with [`OnTooLong::Skip`](crate::OnTooLong::Skip); once a message.
     ///
     /// `start` is what was kept of it.
     ///

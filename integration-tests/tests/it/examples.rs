@@ -22,7 +22,7 @@ const SERVERS: [&str; 5] = ["echo_server", "raw_echo_server", "chat_room", "tcp_
 
 #[test]
 fn each_program_explains_itself() {
-    for name in SERVERS.iter().chain(&["http_get", "telnet"]) {
+    for name in SERVERS.iter().chain(&["http_get", "telnet", "pop3_probe"]) {
         let help = command(name, &["--help"]).output().expect("the program to run");
         let text = String::from_utf8(help.stdout).expect("text");
         assert!(help.status.success(), "{name}: {:?}", help.status);
