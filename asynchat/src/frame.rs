@@ -29,7 +29,7 @@ pub(crate) struct Frame {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Progress {
-    Sized(Sized),
+    Counted(Counted),
     Dots(DotUnstuffer),
 }
 
@@ -40,7 +40,7 @@ enum Progress {
 ///              |- handed out -|------- left -------|          the comma of a netstring
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Sized {
+struct Counted {
     /// `None` for a netstring.
     prefix: Option<LengthPrefix>,
     /// How many bytes of the header were taken; what they say is `length`.
@@ -65,7 +65,14 @@ pub(crate) enum Part<'a> {
 impl Frame {
     pub(crate) fn new(layout: Layout) -> Self {
         let sized = |prefix| {
-            Progress::Sized(Sized { prefix, header: 0, is_known: false, is_ended: false, length: 0, left: 0 })
+            Progress::Counted(Counted {
+                prefix,
+                header: 0,
+                is_known: false,
+                is_ended: false,
+                length: 0,
+                left: 0,
+            })
         };
         let progress = match layout {
             Layout::Length(prefix) => sized(Some(prefix)),
@@ -78,7 +85,7 @@ impl Frame {
     /// Takes the next part off the front of `input`: at most `room` bytes of the payload.
     pub(crate) fn step<'a>(&mut self, input: &mut &'a [u8], room: usize) -> Result<Part<'a>, FrameError> {
         match &mut self.progress {
-            Progress::Sized(sized) => sized.step(input, room),
+            Progress::Counted(sized) => sized.step(input, room),
             Progress::Dots(dots) => step_dots(dots, input, room).map_err(FrameError::BareEnd),
         }
     }
@@ -91,7 +98,7 @@ impl Frame {
     /// Whether anything of it has come.
     pub(crate) const fn has_begun(&self) -> bool {
         match &self.progress {
-            Progress::Sized(sized) => sized.header > 0,
+            Progress::Counted(sized) => sized.header > 0,
             Progress::Dots(dots) => dots.has_begun(),
         }
     }
@@ -104,7 +111,7 @@ impl Frame {
     /// How many bytes of the payload are missing, if that is known.
     pub(crate) fn remaining(&self) -> Option<u64> {
         match &self.progress {
-            Progress::Sized(sized) => sized.is_known.then_some(sized.left),
+            Progress::Counted(sized) => sized.is_known.then_some(sized.left),
             Progress::Dots(_) => None,
         }
     }
@@ -112,8 +119,8 @@ impl Frame {
     /// The bytes that were taken before any that was handed out, or since.
     pub(crate) fn pending(&self) -> Bytes {
         match &self.progress {
-            Progress::Sized(sized) if sized.handed_out() > 0 => Bytes::new(),
-            Progress::Sized(sized) => sized.header().into(),
+            Progress::Counted(sized) if sized.handed_out() > 0 => Bytes::new(),
+            Progress::Counted(sized) => sized.header().into(),
             Progress::Dots(dots) => Bytes::from_static(dots.pending()),
         }
     }
@@ -123,8 +130,8 @@ impl Frame {
     /// Without its first bytes a payload fits into no frame, and stays as it is.
     pub(crate) fn put_back_into(&self, kept: &mut Vec<u8>) {
         match &self.progress {
-            Progress::Sized(_) if self.taken => {}
-            Progress::Sized(sized) => {
+            Progress::Counted(_) if self.taken => {}
+            Progress::Counted(sized) => {
                 let handed_out = usize::try_from(sized.handed_out()).unwrap_or(usize::MAX);
                 let start = kept.len().saturating_sub(handed_out);
                 // An unfinished frame without a byte of payload is among what is pending.
@@ -145,7 +152,7 @@ impl Frame {
     }
 }
 
-impl Sized {
+impl Counted {
     fn step<'a>(&mut self, input: &mut &'a [u8], room: usize) -> Result<Part<'a>, FrameError> {
         while !self.is_known {
             let Some((&byte, rest)) = input.split_first() else { return Ok(Part::None) };
