@@ -56,9 +56,6 @@ impl Outbox {
         if data.is_large() {
             return self.push_kept(data.into_bytes());
         }
-        if self.tail.len() >= TAIL_LIMIT {
-            self.seal_tail();
-        }
         let length = data.length();
         if self.tail.capacity() - self.tail.len() < length {
             self.make_room(length);
@@ -265,9 +262,13 @@ impl Outbox {
         self.queue.push_back(Chunk::Copied(std::mem::take(&mut self.tail)));
     }
 
-    /// Makes room for so many bytes more: sent ones give theirs before there is more memory, where that is worth the move.
+    /// Makes room for so many bytes more, in another tail if this one is full: sent ones give theirs before there is more
+    /// memory, where that is worth the move.
     #[cold]
     fn make_room(&mut self, length: usize) {
+        if self.tail.len() >= TAIL_LIMIT {
+            self.seal_tail();
+        }
         if self.queue.is_empty() && self.sent >= COMPACT_FROM && self.sent * 8 >= self.tail.len() {
             self.tail.drain(..self.sent);
             self.sent = 0;
@@ -336,8 +337,8 @@ const LARGEST_POOLED: usize = 64 << 10;
 /// Room kept in pooled outboxes: 4 MiB, a thousand channels that answer in one turn with a few KiB each.
 const POOLED: usize = 4 << 20;
 
-/// A tail of so many bytes is full, and the next piece begins another: 64 KiB, one full write. A vector grows by doubling,
-/// so without this a long queue would hold up to twice its bytes.
+/// A tail of so many bytes does not grow: what it has no room for begins another. 64 KiB, one full write. A vector grows by
+/// doubling, so without this a long queue would hold up to twice its bytes.
 const TAIL_LIMIT: usize = 64 << 10;
 
 /// Sent bytes below this are not worth moving the rest for: 4 KiB, a page.
