@@ -232,7 +232,7 @@ fn step_dots<'a>(dots: &mut DotUnstuffer, input: &mut &'a [u8], room: usize) -> 
             if is_end {
                 ahead.unstuff(&mut rest)?;
             }
-            Part::Piece(piece_of(piece, dots.pending()), is_end)
+            Part::Piece(piece_of(piece, input), is_end)
         }
         Some(Unstuffed::End) => Part::Piece(Piece::Borrowed(&[]), true),
     };
@@ -240,12 +240,12 @@ fn step_dots<'a>(dots: &mut DotUnstuffer, input: &mut &'a [u8], room: usize) -> 
     Ok(part)
 }
 
-/// A piece of the input, unless it begins with what was pending.
-fn piece_of<'a>(piece: &'a [u8], pending: &'static [u8]) -> Piece<'a> {
-    if pending.ends_with(b"\r") {
-        Piece::Released(Bytes::copy_from_slice(piece))
-    } else {
+/// A piece of the input, unless it is a CR that had to wait for the next byte.
+fn piece_of<'a>(piece: &'a [u8], input: &[u8]) -> Piece<'a> {
+    if input.as_ptr_range().contains(&piece.as_ptr()) {
         Piece::Borrowed(piece)
+    } else {
+        Piece::Released(Bytes::copy_from_slice(piece))
     }
 }
 

@@ -165,9 +165,9 @@ impl Splitter {
         if terminator == self.terminator && terminator.as_count().is_none() {
             return;
         }
-        let held = self.held();
-        if !held.is_empty() {
-            *self.rare() = Rare { replay: held, ..Rare::default() };
+        let pending = self.pending();
+        if !pending.is_empty() {
+            *self.rare() = Rare { replay: pending, ..Rare::default() };
         }
         self.begin(terminator);
     }
@@ -251,9 +251,12 @@ impl Splitter {
     /// The bytes that were consumed and not handed out: the possible start of a terminator, or a frame's header.
     #[must_use]
     pub fn pending(&self) -> Bytes {
-        match &self.rare {
-            Some(rare) if !rare.replay.is_empty() => rare.replay.clone(),
-            _ => self.held(),
+        let (held, replay) = (self.held(), self.replay());
+        match (held.is_empty(), replay.is_empty()) {
+            (_, true) => held,
+            (true, _) => replay,
+            // A CR of a dot-stuffed text, and what the limit left of what is gone through again.
+            _ => [held, replay].concat().into(),
         }
     }
 

@@ -189,6 +189,50 @@ fn switch_at(before: Framing, after: Framing, at: usize, input: &[u8]) {
     }
 }
 
+/// A terminator of which `begun` bytes have come and may be its start.
+fn splitter_that_waits(pattern: &'static str, begun: usize, limit: usize) -> Splitter {
+    let mut splitter = Splitter::new(Bytes(pattern).terminator());
+    splitter.set_limit(limit);
+    assert_eq!(splitter.split(&mut &pattern.as_bytes()[..begun]), None);
+    splitter
+}
+
+#[test]
+fn a_text_that_is_gone_through_again_has_the_limit_of_any() {
+    for pattern in [".\rxy", "\r\n.xyz", "ab\r\n..\r\nxy"] {
+        for rest in ["", "q", "\n", "\r", "\r\n.\r\n", "xz\r\n.\r\n"] {
+            for (limit, begun) in (0..=7).flat_map(|limit| (1..pattern.len()).map(move |at| (limit, at))) {
+                for after in [Dots(BareIn::Refuse), Dots(BareIn::Keep)] {
+                    let mut wanted = Row::new();
+                    let input = [&pattern.as_bytes()[..begun], rest.as_bytes()].concat();
+                    after.row(limit, false, &input, &mut wanted);
+                    let mut splitter = splitter_that_waits(pattern, begun, limit);
+                    splitter.set_terminator(after.terminator());
+                    let mut receiver = Receiver::default();
+                    receiver.feed(&mut splitter, b"");
+                    receiver.feed(&mut splitter, rest.as_bytes());
+                    let input = input.escape_ascii();
+                    assert_eq!(receiver.row, wanted, "{after:?}, limit {limit}, {input} from {begun} on");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn nothing_is_lost_when_the_framing_changes_twice_at_once() {
+    // The limit leaves a CR that waits for its LF, and that LF behind it.
+    let mut splitter = splitter_that_waits("ab\r\nxy", 5, 3);
+    splitter.set_terminator(Terminator::dot_stuffed());
+    let ab = Piece::Released((&b"ab"[..]).into());
+    assert_eq!(splitter.split(&mut &b""[..]), Some(Split::Data { piece: ab, end: false }));
+    assert_eq!(splitter.pending(), "\r\nx");
+    splitter.set_limit(usize::MAX);
+    splitter.set_terminator(Terminator::none());
+    let rest = Piece::Released((&b"\r\nx"[..]).into());
+    assert_eq!(splitter.split(&mut &b""[..]), Some(Split::Data { piece: rest, end: false }));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(500) })]
 
