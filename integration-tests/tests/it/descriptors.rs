@@ -346,6 +346,24 @@ fn the_two_ends_of_a_pipe_do_not_hold_each_other_open() {
     assert!(log.has("r read to myself") && log.has("r close Eof"), "{:?}", log.lines());
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn a_terminal_is_hung_up_with_its_channel_though_others_of_its_kind_are_open() {
+    // All are opened by one name, and look alike to the system's `fstat`.
+    let mut map: Map = map();
+    let log = Log::new();
+    let (first, _first_slave) = terminal();
+    let (second, slave) = terminal();
+    let (third, _third_slave) = terminal();
+    fcntl_setfl(&third, fcntl_getfl(&third).unwrap() | OFlags::NONBLOCK).unwrap();
+    map.add(Dispatcher::from_descriptor(first).unwrap(), Recorder::new(&log)).unwrap();
+    let id = map.add(Dispatcher::from_descriptor(second).unwrap(), Recorder::new(&log)).unwrap();
+    map.add(Dispatcher::from_descriptor(third).unwrap(), Recorder::new(&log)).unwrap();
+    map.close(id);
+    turn_until(&mut map, &mut (), "the close", |map, ()| map.len() == 2);
+    in_time(move || assert_eq!(rustix::io::read(&slave, &mut [0; 8]), Ok(0)));
+}
+
 /// A terminal: its other side, and the side that programs have.
 fn terminal() -> (OwnedFd, OwnedFd) {
     let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
