@@ -158,7 +158,7 @@ impl<A: 'static> Map<A> {
         for &address in addresses {
             match open(self, address, options) {
                 Ok(listener) => listeners.push(listener),
-                Err(error) if is_unknown_family(&error) => {
+                Err(error) if self.lacks_family(address, &error) => {
                     tracing::debug!(%address, %error, "passed over");
                     passed_over = Some((address, error));
                 }
@@ -166,6 +166,20 @@ impl<A: 'static> Map<A> {
             }
         }
         if listeners.is_empty() { Err(Failed { at: passed_over, bound: listeners }) } else { Ok(listeners) }
+    }
+
+    /// Whether that went wrong because the machine does not have the family of the address at all.
+    fn lacks_family(&self, address: SocketAddr, error: &io::Error) -> bool {
+        let is_missing = |error: &io::Error| error.kind() == io::ErrorKind::AddrNotAvailable;
+        // Where IPv6 is switched off there may be sockets of it, but no address, not even the loopback's.
+        let has_loopback = || {
+            let mut socket = self.create_socket(Family::V6, Kind::Stream)?;
+            socket.bind(SocketAddr::from((Ipv6Addr::LOCALHOST, 0)))
+        };
+        rustix::io::Errno::from_io_error(error) == Some(rustix::io::Errno::AFNOSUPPORT)
+            || (address.is_ipv6()
+                && is_missing(error)
+                && has_loopback().is_err_and(|error| is_missing(&error)))
     }
 
     /// Listens on several sockets that listen already, with one `make` and one count: all of them, or none.
@@ -314,12 +328,6 @@ impl From<Failed> for Error {
             None => "the name has no address".into(),
         }
     }
-}
-
-/// Whether the machine has no such family: IPv6 switched off, for one.
-fn is_unknown_family(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::AddrNotAvailable
-        || rustix::io::Errno::from_io_error(error) == Some(rustix::io::Errno::AFNOSUPPORT)
 }
 
 /// Ports that are tried when all addresses of a host are to have the same and none is given: 16; on a machine where one of

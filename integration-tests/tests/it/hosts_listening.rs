@@ -106,6 +106,23 @@ fn when_one_address_cannot_be_listened_on_none_is() -> Result {
 }
 
 #[test]
+fn an_address_that_is_not_this_machine_s_is_an_error_and_no_missing_family() {
+    let mut map: Map<Vec<u16>> = map();
+    let has_v6 = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok();
+    // They are for documentation (RFC 5737, RFC 3849).
+    for foreign in ["192.0.2.1", "2001:db8::1"].map(ip) {
+        if TcpListener::bind((foreign, 0)).is_ok() || (foreign.is_ipv6() && !has_v6) {
+            // A machine that binds to whatever it is told, or one without IPv6.
+            continue;
+        }
+        let (own, foreign) = (SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), SocketAddr::from((foreign, 0)));
+        let error = map.listen(&[own, foreign][..], |_peer| Session).expect_err("half of it");
+        assert!(error.to_string().starts_with(&format!("cannot listen on {foreign}: ")), "{error}");
+        assert!(map.is_empty());
+    }
+}
+
+#[test]
 fn what_has_no_address_is_told() -> Result {
     let mut sim = named(&[])?;
     for (host, text) in [
