@@ -13,8 +13,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use asyncore::{
-    Channel, ChannelId, CloseReason, Context, Dispatcher, Error, Map, Received, Result, SIGINT, SIGTERM,
-    Timeout,
+    Channel, ChannelId, CloseReason, Context, Dispatcher, Error, Limits, Map, Received, Result, SIGINT,
+    SIGTERM, Timeout,
 };
 use clap::Parser;
 use examples::program::{Common, complain};
@@ -148,7 +148,12 @@ impl Session {
 fn talk(host: &str, port: u16) -> Result<Session> {
     let is_terminal = io::stdout().is_terminal();
     let mut map = Map::new()?;
-    let output = map.add(Dispatcher::stdout()?, Output)?;
+    let mut output = Dispatcher::stdout()?;
+    // Whoever reads it, in a pager for one, may take all the time there is.
+    let mut limits = Limits::default();
+    limits.drain_time = Duration::MAX;
+    output.set_limits(limits);
+    let output = map.add(output, Output)?;
     let mut session = Session { is_terminal, keyboard: None, output, failure: None, signal: None };
     for signal in [SIGINT, SIGTERM] {
         map.add_signal(signal, |cx: &mut Context<'_, Session>, signal| {

@@ -215,9 +215,8 @@ impl<C> AsyncChat<C> {
                 }
                 if !framing.discarded {
                     held.extend_from_slice(whole.unwrap_or_default());
-                    let left = framing.splitter.pending().len() + input.len();
-                    let came = [&pending[..], before].concat();
-                    let came = &came[..came.len() - left];
+                    let came = [&pending[..], &before[..before.len() - input.len()]].concat();
+                    let came = &came[..came.len() - framing.splitter.pending().len()];
                     if let Some(mut frame) = frame {
                         frame.finish(came);
                         if !is_kept && !piece.is_empty() {

@@ -167,7 +167,15 @@ impl<A: 'static> Channel<A> for Process<A> {
     /// There is nothing to read: that it is readable says that the process has exited.
     fn handle_read(&mut self, cx: &mut Context<'_, A>) -> Result {
         let Some(child) = &mut self.child else { return Ok(()) };
-        let Some(status) = child.try_wait()? else { return Ok(()) };
+        let status = match child.try_wait() {
+            Ok(Some(status)) => status,
+            Ok(None) => return Ok(()),
+            Err(error) => {
+                // Somebody else has waited for it, and its number may be another's by now: nothing is left to kill.
+                self.child = None;
+                return Err(error.into());
+            }
+        };
         tracing::debug!(id = %cx.id, pid = child.id(), %status, "child process exited");
         self.child = None;
         if let Some(exited) = self.exited.take() {

@@ -76,7 +76,12 @@ impl File {
     }
 
     /// Whether the system tells when a file is ready: a poller that is here for nothing else is asked.
+    ///
+    /// Not about a regular file, which some pollers take: of kqueue(2), that has no event at its end.
     pub(crate) fn polls(fd: BorrowedFd<'_>) -> io::Result<bool> {
+        if rustix::fs::FileType::from_raw_mode(rustix::fs::fstat(fd)?.st_mode).is_file() {
+            return Ok(false);
+        }
         let mut source = Source::new(fd.try_clone_to_owned()?);
         match source.join(&Poller::new(Wait::Portable)?, 0, Interest::NONE) {
             Ok(()) => Ok(true),

@@ -63,6 +63,10 @@ impl Dispatcher {
     /// written all that it was given: nothing is lost when the map is dropped before the process exits. What
     /// [`println!`] writes goes its own way, and may come before or after.
     ///
+    /// Whoever reads the output may take a while, in a pager for one. A channel that
+    /// [closes when done](crate::Map::close_when_done) gives such a reader up after the
+    /// [`drain_time`](crate::Limits::drain_time) of its limits.
+    ///
     /// # Errors
     ///
     /// If no descriptor or thread is left.
