@@ -341,11 +341,11 @@ impl<C> AsyncChat<C> {
         A: 'static,
         C: Chat<A>,
     {
-        let mut waiting = self.framing.waiting.take().unwrap_or_default();
+        let mut waiting = self.framing.take_waiting();
         let (left, outcome) = self.feed(cx, waiting.rest());
         if left > 0 {
             waiting.keep_last(left);
-            self.framing.waiting = Some(waiting);
+            self.framing.set_waiting(waiting);
         }
         outcome
     }
@@ -368,7 +368,7 @@ where
             let Received::Data(data) = cx.map.recv(cx.id, most)? else { break };
             let (left, outcome) = self.feed(cx, &data);
             if left > 0 {
-                self.framing.waiting = Some(Box::new(Waiting::new(&data[data.len() - left..])));
+                self.framing.set_waiting(Waiting::new(&data[data.len() - left..]));
             }
             outcome?;
             if data.len() < most {
@@ -443,4 +443,14 @@ enum Step<'a> {
     Piece,
     /// A message is complete: where it lies whole in the input, or else in what is held.
     End(Option<&'a [u8]>),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_size_of_an_idle_conversation_is_pinned() {
+        assert!(size_of::<AsyncChat<()>>() <= 104, "{}", size_of::<AsyncChat<()>>());
+    }
 }

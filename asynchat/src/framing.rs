@@ -9,18 +9,26 @@ use crate::{Splitter, Terminator};
 #[derive(Debug)]
 pub struct Framing {
     pub(crate) splitter: Splitter,
-    /// Input that was received but not delivered, because the channel paused or a callback failed.
-    pub(crate) waiting: Option<Box<Waiting>>,
+    /// What was received and not delivered, because the channel paused or a callback failed. One box, there only while
+    /// it says something.
+    late: Option<Box<Late>>,
     pub(crate) in_size: u32,
     /// 0: as the channel's limits say.
     pub(crate) out_size: u32,
     pub(crate) on_too_long: OnTooLong,
-    /// A message is complete, and waits to be delivered.
-    found: Option<Box<Found>>,
     /// Whether the channel is prepared for a chat.
     pub(crate) prepared: bool,
     /// What is being delivered is to be dropped.
     pub(crate) discarded: bool,
+}
+
+/// What waits to be delivered.
+#[derive(Debug, Default)]
+struct Late {
+    /// A message that is complete.
+    found: Option<Found>,
+    /// The input behind it.
+    waiting: Waiting,
 }
 
 /// What came with the message that waits in what is held.
@@ -47,11 +55,10 @@ impl Framing {
     pub(crate) fn new() -> Self {
         Self {
             splitter: Splitter::default(),
-            waiting: None,
+            late: None,
             in_size: AC_IN_BUFFER_SIZE,
             out_size: 0,
             on_too_long: OnTooLong::Close,
-            found: None,
             prepared: false,
             discarded: false,
         }
@@ -86,7 +93,7 @@ impl Framing {
 
     /// Whether there is input to deliver without a read.
     pub(crate) fn has_waiting(&self) -> bool {
-        self.found.is_some() || self.waiting.is_some() || self.splitter.has_replay()
+        self.late.is_some() || self.splitter.has_replay()
     }
 
     /// A message is complete and cannot be delivered now: it waits in `held`, with its terminator, should it be another
@@ -94,31 +101,52 @@ impl Framing {
     #[cold]
     pub(crate) fn hold_end(&mut self, held: &mut Vec<u8>, terminator: &[u8]) {
         held.extend_from_slice(terminator);
-        self.found = Some(Box::new(Found { terminator: terminator.len(), frame: None }));
+        self.late().found = Some(Found { terminator: terminator.len(), frame: None });
     }
 
     /// As [`hold_end`](Self::hold_end), of a message that came in a frame.
     #[cold]
     pub(crate) fn hold_frame(&mut self, frame: Frame) {
-        self.found = Some(Box::new(Found { terminator: 0, frame: Some(frame) }));
+        self.late().found = Some(Found { terminator: 0, frame: Some(frame) });
     }
 
     /// The length of the message that waits in so many held bytes, if one does.
     #[inline]
     pub(crate) fn take_found(&mut self, held: usize) -> Option<usize> {
-        let found = self.found.take()?;
+        let found = self.late.as_mut()?.found.take()?;
+        self.forget_nothing();
         Some(held.saturating_sub(found.terminator))
+    }
+
+    /// Takes the input that waits.
+    pub(crate) fn take_waiting(&mut self) -> Waiting {
+        let waiting = self.late.as_mut().map(|late| std::mem::take(&mut late.waiting));
+        self.forget_nothing();
+        waiting.unwrap_or_default()
+    }
+
+    /// Has input wait.
+    pub(crate) fn set_waiting(&mut self, waiting: Waiting) {
+        self.late().waiting = waiting;
+    }
+
+    fn late(&mut self) -> &mut Late {
+        self.late.get_or_insert_default()
+    }
+
+    /// Nothing that waits needs no box.
+    fn forget_nothing(&mut self) {
+        self.late.take_if(|late| late.found.is_none() && late.waiting.rest().is_empty());
     }
 
     /// Takes all that was received and not delivered, as it came; `held` was kept of the message.
     pub(crate) fn take_input(&mut self, mut held: Vec<u8>) -> Vec<u8> {
-        if let Some(frame) = self.found.take().and_then(|found| found.frame) {
+        let late = self.late.take().unwrap_or_default();
+        if let Some(frame) = late.found.and_then(|found| found.frame) {
             frame.put_back_into(&mut held);
         }
         self.splitter.put_back_into(&mut held);
-        if let Some(waiting) = self.waiting.take() {
-            held.extend_from_slice(waiting.rest());
-        }
+        held.extend_from_slice(late.waiting.rest());
         held
     }
 
@@ -128,8 +156,7 @@ impl Framing {
     /// it had come inside TLS (CVE-2011-0411).
     pub fn discard_incoming(&mut self) {
         self.splitter.reset();
-        self.waiting = None;
-        self.found = None;
+        self.late = None;
         self.discarded = true;
     }
 }
