@@ -48,6 +48,6 @@ fn main() -> ExitCode {
         } else {
             status::report(thread);
         }
-        Ok(Room::new(&names, thread.remotes()))
+        Ok(Room::new(&names, thread))
     })
 }

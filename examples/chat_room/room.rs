@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use asynchat::{AsyncChat, Chat, Conversation, OnTooLong, Terminator};
-use asyncore::{ChannelId, CloseReason, Limits, ListenOptions, Map, Remotes, Result, Thread};
+use asyncore::{ChannelId, CloseReason, Limits, ListenOptions, Map, PostError, Remotes, Result, Thread};
 use bytes::Bytes;
 
 use super::names::Names;
@@ -21,20 +21,65 @@ pub(crate) struct Room {
     names: HashMap<ChannelId, (u64, String)>,
     /// The names in all threads.
     all_names: Arc<Names>,
+    /// Which thread's part this is.
+    index: usize,
     remotes: Remotes<Self>,
+    /// What is on its way to the part of each thread, by its index.
+    outgoing: Vec<Outgoing>,
+    /// Members that are not listened to until it has got on.
+    waiting: Vec<ChannelId>,
     pub(crate) opened: Instant,
     /// What the loops of the other threads do, in the thread that serves the status page.
     pub(crate) others: BTreeMap<usize, Figures>,
 }
 
+/// What the members of one thread have said, on its way to those of another: one post at a time, so that a thread that
+/// is behind is sent more with each, and not more of them.
+#[derive(Default)]
+struct Outgoing {
+    /// What has been said since the last post.
+    lines: Vec<u8>,
+    /// Whether that is still to be passed on.
+    under_way: bool,
+}
+
+impl Outgoing {
+    fn send(&mut self, remotes: &Remotes<Room>, from: usize, to: usize) {
+        if self.under_way || self.lines.is_empty() {
+            return;
+        }
+        let lines = Bytes::from(std::mem::take(&mut self.lines));
+        let posted = remotes.get(to).map(|remote| {
+            remote.post(move |map, room| {
+                room.pass_on(map, lines);
+                let told =
+                    room.remotes.get(from).map(|sender| sender.post(move |map, room| room.arrived(map, to)));
+                note(told);
+            })
+        });
+        self.under_way = matches!(posted, Some(Ok(())));
+        note(posted);
+    }
+}
+
+/// A loop that has ended has no members.
+fn note(posted: Option<Result<(), PostError>>) {
+    if let Some(Err(error)) = posted {
+        tracing::debug!(%error, "a thread was not told");
+    }
+}
+
 impl Room {
     /// One thread's part of the room, with the names of all.
-    pub(crate) fn new(all_names: &Arc<Names>, remotes: Remotes<Self>) -> Self {
+    pub(crate) fn new(all_names: &Arc<Names>, thread: &Thread<Self>) -> Self {
         Self {
             members: Vec::new(),
             names: HashMap::new(),
             all_names: Arc::clone(all_names),
-            remotes,
+            index: thread.index(),
+            remotes: thread.remotes(),
+            outgoing: std::iter::repeat_with(Outgoing::default).take(thread.count()).collect(),
+            waiting: Vec::new(),
             opened: Instant::now(),
             others: BTreeMap::new(),
         }
@@ -50,9 +95,37 @@ impl Room {
         self.all_names.count()
     }
 
-    /// Passes a line on to the members whom this thread serves.
-    fn pass_on(&self, map: &mut Map<Self>, line: Bytes) {
-        map.broadcast(&self.members, line);
+    /// Passes lines on to the members whom this thread serves.
+    fn pass_on(&self, map: &mut Map<Self>, lines: Bytes) {
+        map.broadcast(&self.members, lines);
+    }
+
+    /// Sends a line to the other threads, in one post to each, however many members it serves.
+    fn send_on(&mut self, line: &[u8]) {
+        for (to, outgoing) in self.outgoing.iter_mut().enumerate() {
+            if to != self.index {
+                outgoing.lines.extend_from_slice(line);
+                outgoing.send(&self.remotes, self.index, to);
+            }
+        }
+    }
+
+    /// Another thread has passed on what it was sent.
+    fn arrived(&mut self, map: &mut Map<Self>, at: usize) {
+        if let Some(outgoing) = self.outgoing.get_mut(at) {
+            outgoing.under_way = false;
+            outgoing.send(&self.remotes, self.index, at);
+        }
+        if !self.is_ahead() {
+            for id in std::mem::take(&mut self.waiting) {
+                map.resume_reading(id);
+            }
+        }
+    }
+
+    /// Whether more has been said here than another thread has passed on so far.
+    fn is_ahead(&self) -> bool {
+        self.outgoing.iter().any(|outgoing| outgoing.lines.len() >= AHEAD_LIMIT)
     }
 }
 
@@ -146,15 +219,13 @@ impl Chat<Room> for Member {
     }
 }
 
-/// Tells every member, the one whose callback runs too: one post to each other thread, however many it serves.
+/// Tells every member, the one whose callback runs too. Who says more than the other threads pass on has to wait.
 fn tell_all(cx: &mut Conversation<'_, Room>, text: &str) {
     let line = Bytes::from(format!("{text}\r\n"));
-    for remote in cx.app.remotes.others() {
-        let line = line.clone();
-        if let Err(error) = remote.post(move |map, room| room.pass_on(map, line)) {
-            // A loop that has ended has no members.
-            tracing::debug!(%error, "a thread was not told");
-        }
+    cx.app.send_on(&line);
+    if cx.app.is_ahead() {
+        cx.app.waiting.push(cx.id);
+        cx.pause_reading();
     }
     cx.app.pass_on(cx.map, line);
 }
@@ -222,6 +293,9 @@ const OUTPUT_LIMIT: usize = 512 << 10;
 /// Most bytes that one member may say in a turn: 4 KiB. What is said goes out at the end of the turn, so that somebody
 /// who pours in lines must not fill the others' queues within one.
 const READ_BUDGET: usize = 4 << 10;
+
+/// How much the members of one thread may say before another has passed it on: 16 KiB, four such turns.
+const AHEAD_LIMIT: usize = 16 << 10;
 
 /// Longest name, in letters: 20.
 const NAME_LIMIT: usize = 20;

@@ -232,6 +232,31 @@ fn members_of_different_threads_talk_as_those_of_one() {
     }
 }
 
+#[test]
+fn members_that_pour_in_lines_are_held_up_until_the_other_threads_have_passed_them_on() {
+    const LINES: usize = 400_000;
+    let (_room, at, _) = room_with_threads("3");
+    let members: Vec<Member> = (0..5).map(|_| Member::connect(at)).collect();
+    let mut others = Vec::new();
+    for (place, mut member) in members.into_iter().enumerate() {
+        let mut writer = member.writer.try_clone().expect("a second handle");
+        others.push(thread::spawn(move || {
+            for _ in 0..2 * LINES {
+                // Beside what the pourers say, who came is told.
+                while !member.line().ends_with(": !") {}
+            }
+        }));
+        if place < 2 {
+            others.push(thread::spawn(move || {
+                writer.write_all("!\n".repeat(LINES).as_bytes()).expect("a write")
+            }));
+        }
+    }
+    for other in others {
+        other.join().expect("every line");
+    }
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn the_figures_show_every_loop_with_its_members() {
