@@ -220,7 +220,7 @@ impl<C> AsyncChat<C> {
                     if let Some(mut frame) = frame {
                         frame.finish(came);
                         if !is_kept && !piece.is_empty() {
-                            frame.set_taken();
+                            frame.set_taken(piece.len());
                         }
                         framing.hold_frame(frame);
                     } else {

@@ -25,6 +25,8 @@ pub(crate) struct Frame {
     progress: Progress,
     /// Something of its payload was used at once.
     taken: bool,
+    /// How many bytes of its payload were handed out, less those.
+    kept: usize,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,15 +81,20 @@ impl Frame {
             Layout::Netstring => sized(None),
             Layout::Dots(bare) => Progress::Dots(DotUnstuffer::with_bare(bare)),
         };
-        Self { progress, taken: false }
+        Self { progress, taken: false, kept: 0 }
     }
 
     /// Takes the next part off the front of `input`: at most `room` bytes of the payload.
     pub(crate) fn step<'a>(&mut self, input: &mut &'a [u8], room: usize) -> Result<Part<'a>, FrameError> {
-        match &mut self.progress {
-            Progress::Counted(sized) => sized.step(input, room),
-            Progress::Dots(dots) => step_dots(dots, input, room).map_err(FrameError::BareEnd),
+        let part = match &mut self.progress {
+            Progress::Counted(sized) => sized.step(input, room)?,
+            Progress::Dots(dots) => step_dots(dots, input, room).map_err(FrameError::BareEnd)?,
+        };
+        if let Part::Piece(piece, _) = &part {
+            // Saturating: what is passed over is counted too.
+            self.kept = self.kept.saturating_add(piece.len());
         }
+        Ok(part)
     }
 
     /// Goes on to the end of the frame, which is in `input`.
@@ -103,9 +110,10 @@ impl Frame {
         }
     }
 
-    /// Some of its payload was used at once.
-    pub(crate) const fn set_taken(&mut self) {
+    /// So many bytes of its payload were used at once.
+    pub(crate) const fn set_taken(&mut self, bytes: usize) {
         self.taken = true;
+        self.kept = self.kept.saturating_sub(bytes);
     }
 
     /// How many bytes of the payload are missing, if that is known.
@@ -143,7 +151,8 @@ impl Frame {
                 }
             }
             Progress::Dots(dots) => {
-                *kept = stuff_again(kept, !self.taken);
+                let text = kept.split_off(kept.len().saturating_sub(self.kept));
+                kept.extend(stuff_again(&text, !self.taken));
                 if dots.is_ended() {
                     kept.extend_from_slice(DOT_LINE);
                 }

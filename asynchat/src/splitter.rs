@@ -138,7 +138,7 @@ impl Splitter {
     pub fn taken(&mut self, bytes: usize) {
         self.kept = self.kept.saturating_sub(bytes);
         if let Some(Rare { frame: Some(frame), .. }) = self.rare.as_deref_mut() {
-            frame.set_taken();
+            frame.set_taken(bytes);
         }
     }
 

@@ -59,7 +59,8 @@ impl Dispatcher {
     /// # Errors
     ///
     /// If the system cannot wait for it: a regular file, a directory, a disk, some devices. Those are read and written
-    /// with [`Map::spawn_blocking`](crate::Map::spawn_blocking). The descriptor is closed then.
+    /// with [`Map::spawn_blocking`](crate::Map::spawn_blocking). If it is a socket of neither a stream nor datagrams. The
+    /// descriptor is closed then.
     pub fn from_descriptor(descriptor: impl Into<OwnedFd>) -> io::Result<Self> {
         let file = StdFile::from(descriptor.into());
         let kind = file.metadata()?.file_type();
@@ -87,6 +88,15 @@ impl Dispatcher {
     /// Adopts a socket: what it is, the system is asked.
     fn from_socket_descriptor(fd: OwnedFd) -> io::Result<Self> {
         let options = SockRef::from(&fd);
+        let kind = match options.r#type()? {
+            socket2::Type::STREAM => Kind::Stream,
+            socket2::Type::DGRAM => Kind::Datagram,
+            // A packet of a sequence, for one, would lose what a read leaves of it.
+            _ => {
+                let text = "this socket carries neither a stream nor datagrams";
+                return Err(io::Error::new(io::ErrorKind::Unsupported, text));
+            }
+        };
         options.set_nonblocking(true)?;
         let local = options.local_addr()?;
         let family = match (local.as_socket_ipv4(), local.as_socket_ipv6()) {
@@ -94,7 +104,6 @@ impl Dispatcher {
             (_, Some(_)) => Family::V6,
             _ => Family::Unix,
         };
-        let kind = if options.r#type()? == socket2::Type::DGRAM { Kind::Datagram } else { Kind::Stream };
         let listens = kind == Kind::Stream && options.is_listener()?;
         let socket = Socket::system(Source::new(fd), family, kind);
         // A stream whose peer has reset it has no address any more; reading tells the rest.

@@ -293,6 +293,17 @@ fn a_socket_is_adopted_as_one() {
     assert_eq!(peer.read_rest(), b"as ever");
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn a_socket_of_neither_a_stream_nor_datagrams_is_refused() {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+    let (here, _there) =
+        socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
+    let error = Dispatcher::from_descriptor(here).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::Unsupported);
+    assert_eq!(error.to_string(), "this socket carries neither a stream nor datagrams");
+}
+
 #[test]
 fn the_flag_that_was_set_is_put_back_and_no_other_is_touched() {
     let (reader, writer) = std::io::pipe().unwrap();

@@ -277,6 +277,37 @@ impl Chat<Vec<u8>> for Takes {
 }
 
 #[test]
+fn what_came_before_a_text_is_not_stuffed_at_a_hand_over() {
+    // The terminator changes in the middle of a message; the text begins on what is a new line to it.
+    struct Switches;
+    impl Chat<Vec<u8>> for Switches {
+        fn collect_incoming_data(
+            &mut self,
+            cx: &mut Conversation<'_, Vec<u8>>,
+            _data: &[u8],
+        ) -> Result<Collected> {
+            cx.set_terminator(Terminator::dot_stuffed());
+            Ok(Collected::Kept)
+        }
+
+        fn found_terminator(&mut self, _cx: &mut Conversation<'_, Vec<u8>>, _message: &[u8]) -> Result {
+            Ok(())
+        }
+    }
+    let mut map: Map<Vec<u8>> = map();
+    let (mut peer, here) = Peer::pair();
+    let id = map.add(here, AsyncChat::new(Switches)).unwrap();
+    let mut seen = Vec::new();
+    for piece in [&b".before"[..], b"..text\r\n..", b"more"] {
+        peer.send(piece);
+        turn(&mut map, &mut seen, 2);
+    }
+    assert!(map.replace(id, Raw));
+    turn(&mut map, &mut seen, 2);
+    assert_eq!(seen.escape_ascii().to_string(), r".before..text\r\n..more");
+}
+
+#[test]
 fn a_frame_over_the_limit_closes_before_any_of_it_is_kept() {
     for (terminator, wire) in [
         (Terminator::from(LengthPrefix::U32Be), &b"\0\0\0\x02ab\0\0\0\x03"[..]),
