@@ -9,59 +9,11 @@ use proptest::sample::select;
 
 #[path = "frames/oracle.rs"]
 mod oracle;
+mod receiver;
 
 use oracle::Framing::{self, Bytes, Count, Dots, Length, Netstring};
-use oracle::{END, FRAMES, MALFORMED, Row, TOO_LONG, all, marks};
-
-/// What receives the pieces, as a conversation would.
-#[derive(Default)]
-struct Receiver {
-    row: Row,
-    /// Where in `row` the message begins.
-    message: usize,
-    ended: usize,
-    takes: bool,
-}
-
-impl Receiver {
-    fn feed(&mut self, splitter: &mut Splitter, mut chunk: &[u8]) {
-        while let Some(split) = splitter.split(&mut chunk) {
-            self.receive(splitter, split);
-        }
-        assert!(chunk.is_empty());
-    }
-
-    fn receive(&mut self, splitter: &mut Splitter, split: Split<'_>) {
-        match split {
-            Split::Data { piece, end } => {
-                assert!(end || !piece.is_empty(), "an empty piece that ends nothing");
-                self.row.extend(marks(&piece));
-                if self.takes {
-                    splitter.taken(piece.len());
-                } else {
-                    assert!(self.row.len() - self.message <= splitter.limit());
-                }
-                if end {
-                    self.end(END);
-                }
-            }
-            Split::TooLong => {
-                self.row.truncate(self.message);
-                self.end(TOO_LONG);
-            }
-            Split::Malformed(_) => {
-                self.row.truncate(self.message);
-                self.end(MALFORMED);
-            }
-        }
-    }
-
-    fn end(&mut self, mark: u16) {
-        self.row.push(mark);
-        self.message = self.row.len();
-        self.ended += 1;
-    }
-}
+use oracle::{FRAMES, all, marks};
+use receiver::{END, MALFORMED, Receiver, Row, TOO_LONG};
 
 /// Splits `input` after each byte whose bit in `cuts` is set.
 fn chunks(input: &[u8], cuts: u32) -> impl Iterator<Item = &[u8]> {
@@ -292,9 +244,7 @@ proptest! {
             receiver.feed(&mut splitter, chunk);
         }
         if matches!(framing, Bytes(_)) {
-            while let Some(split) = splitter.finish() {
-                receiver.receive(&mut splitter, split);
-            }
+            receiver.row = receiver.finish(&mut splitter);
             wanted.clear();
             let pending = framing.row(limit, false, &input, &mut wanted);
             let kept = wanted.iter().rev().take_while(|&&mark| mark < END).count();

@@ -6,68 +6,9 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-/// Messages as one row of marks, so that two splittings can be compared without regard to the pieces: bytes,
-/// then `END` or nothing, or `TOO_LONG` alone.
-type Row = Vec<u16>;
+mod receiver;
 
-const END: u16 = 256;
-const TOO_LONG: u16 = 257;
-
-/// What receives the pieces, as a conversation would.
-#[derive(Default)]
-struct Receiver {
-    row: Row,
-    /// Where in `row` the message begins.
-    message: usize,
-    ended: usize,
-    /// Says of every piece that it was used at once.
-    takes: bool,
-}
-
-impl Receiver {
-    fn feed(&mut self, splitter: &mut Splitter, mut chunk: &[u8]) {
-        while let Some(split) = splitter.split(&mut chunk) {
-            self.receive(splitter, split);
-        }
-        assert!(chunk.is_empty());
-    }
-
-    fn receive(&mut self, splitter: &mut Splitter, split: Split<'_>) {
-        match split {
-            Split::Data { piece, end } => {
-                assert!(end || !piece.is_empty(), "an empty piece that ends nothing");
-                self.row.extend(piece.iter().map(|&byte| u16::from(byte)));
-                if self.takes {
-                    splitter.taken(piece.len());
-                } else {
-                    assert!(self.row.len() - self.message <= splitter.limit());
-                }
-                if end {
-                    self.end(END);
-                }
-            }
-            Split::TooLong => {
-                self.row.truncate(self.message);
-                self.end(TOO_LONG);
-            }
-            Split::Malformed(error) => panic!("{error}"),
-        }
-    }
-
-    fn end(&mut self, mark: u16) {
-        self.row.push(mark);
-        self.message = self.row.len();
-        self.ended += 1;
-    }
-
-    fn finish(&mut self, splitter: &mut Splitter) -> Row {
-        while let Some(split) = splitter.finish() {
-            self.receive(splitter, split);
-        }
-        self.message = 0;
-        std::mem::take(&mut self.row)
-    }
-}
+use receiver::{END, Receiver, Row, TOO_LONG};
 
 /// The length of the first message of `input` and of what ends it: the earliest end, and of those the longest.
 fn first_end(terminator: &Terminator, input: &[u8]) -> Option<(usize, usize)> {

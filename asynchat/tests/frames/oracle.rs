@@ -5,12 +5,7 @@ use asynchat::{BareIn, DotStuffer, Terminator, netstring};
 
 use Framing::{Bytes, Count, Dots, Length, Netstring};
 
-/// Messages as one row of marks: bytes, then `END` or nothing; `TOO_LONG` or `MALFORMED` alone.
-pub(crate) type Row = Vec<u16>;
-
-pub(crate) const END: u16 = 256;
-pub(crate) const TOO_LONG: u16 = 257;
-pub(crate) const MALFORMED: u16 = 258;
+use crate::receiver::{END, MALFORMED, Row, TOO_LONG};
 
 /// What a message may end at.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -248,7 +248,7 @@ fn members_that_pour_in_lines_are_held_up_until_the_other_threads_have_passed_th
         }));
         if place < 2 {
             others.push(thread::spawn(move || {
-                writer.write_all("!\n".repeat(LINES).as_bytes()).expect("a write")
+                writer.write_all("!\n".repeat(LINES).as_bytes()).expect("a write");
             }));
         }
     }

@@ -10,10 +10,10 @@ use asyncore::{
     MOST_ADDRESSES, MOST_ATTEMPTS, Options, Pushed, Result, State, Timeout,
 };
 
-type Log = Vec<String>;
+pub(crate) type Log = Vec<String>;
 
 /// Keeps a log of what it hears.
-struct Caller;
+pub(crate) struct Caller;
 
 impl Channel<Log> for Caller {
     fn handle_connect(&mut self, cx: &mut Context<'_, Log>) -> Result {

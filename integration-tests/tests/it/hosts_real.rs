@@ -2,29 +2,10 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener};
 
-use asyncore::{Channel, CloseReason, Context, Dispatcher, Error, Map, Result};
+use asyncore::Map;
 use integration_tests::{Net, map, run_to_the_end};
 
-type Log = Vec<String>;
-
-/// Keeps a log of what it hears.
-struct Caller;
-
-impl Channel<Log> for Caller {
-    fn handle_connect(&mut self, cx: &mut Context<'_, Log>) -> Result {
-        let peer = cx.map.get(cx.id).and_then(Dispatcher::peer_addr).ok_or("it has a peer")?;
-        cx.app.push(format!("connect {peer}"));
-        Ok(())
-    }
-
-    fn handle_error(&mut self, cx: &mut Context<'_, Log>, error: &Error) {
-        cx.app.push(format!("error {error}"));
-    }
-
-    fn handle_close(&mut self, cx: &mut Context<'_, Log>, reason: CloseReason) {
-        cx.app.push(format!("close {reason:?}"));
-    }
-}
+use crate::hosts::{Caller, Log};
 
 /// A listener on one family of the loopback alone, and its port.
 fn alone(net: Net) -> Option<(TcpListener, u16)> {
