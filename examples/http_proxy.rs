@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use asynchat::{AsyncChat, Chat, Conversation, OnTooLong};
-use asyncore::{Channel, ChannelId, CloseReason, Context, Error, Map, Result, Timeout};
+use asyncore::{Channel, ChannelId, CloseReason, Context, Error, HostError, Map, Result, Timeout};
 use clap::Parser;
 use examples::http::HEAD_LIMIT;
 use examples::program::{Common, announce};
@@ -57,7 +57,9 @@ impl Chat for Head {
             }
             Err(error) => {
                 tracing::info!(id = %cx.id, %error, "not connected");
-                refuse(cx.map, cx.id, BAD_REQUEST);
+                // Either what was asked for is no host, or there is no descriptor or slot to ask with.
+                let is_no_host = error.is::<HostError>();
+                refuse(cx.map, cx.id, if is_no_host { BAD_REQUEST } else { BAD_GATEWAY });
             }
         }
         Ok(())

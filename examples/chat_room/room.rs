@@ -33,31 +33,33 @@ pub(crate) struct Room {
     pub(crate) others: BTreeMap<usize, Figures>,
 }
 
-/// What the members of one thread have said, on its way to those of another: one post at a time, so that a thread that
-/// is behind is sent more with each, and not more of them.
+/// What the members of one thread have said, on its way to those of another: posted at once, but when that thread is
+/// behind, gathered for one post, so that it is not sent more posts than it comes to.
 #[derive(Default)]
 struct Outgoing {
+    /// Bytes that were posted and have not been passed on yet.
+    under_way: usize,
     /// What has been said since the last post.
-    lines: Vec<u8>,
-    /// Whether that is still to be passed on.
-    under_way: bool,
+    gathered: Vec<u8>,
 }
 
 impl Outgoing {
     fn send(&mut self, remotes: &Remotes<Room>, from: usize, to: usize) {
-        if self.under_way || self.lines.is_empty() {
+        if self.under_way >= AHEAD_LIMIT || self.gathered.is_empty() {
             return;
         }
-        let lines = Bytes::from(std::mem::take(&mut self.lines));
+        let lines = Bytes::from(std::mem::take(&mut self.gathered));
+        let bytes = lines.len();
         let posted = remotes.get(to).map(|remote| {
             remote.post(move |map, room| {
                 room.pass_on(map, lines);
-                let told =
-                    room.remotes.get(from).map(|sender| sender.post(move |map, room| room.arrived(map, to)));
-                note(told);
+                let sender = room.remotes.get(from);
+                note(sender.map(|sender| sender.post(move |map, room| room.arrived(map, to, bytes))));
             })
         });
-        self.under_way = matches!(posted, Some(Ok(())));
+        if matches!(posted, Some(Ok(()))) {
+            self.under_way += bytes;
+        }
         note(posted);
     }
 }
@@ -100,20 +102,20 @@ impl Room {
         map.broadcast(&self.members, lines);
     }
 
-    /// Sends a line to the other threads, in one post to each, however many members it serves.
+    /// Sends a line to the other threads, in one post to each at most, however many members it serves.
     fn send_on(&mut self, line: &[u8]) {
         for (to, outgoing) in self.outgoing.iter_mut().enumerate() {
             if to != self.index {
-                outgoing.lines.extend_from_slice(line);
+                outgoing.gathered.extend_from_slice(line);
                 outgoing.send(&self.remotes, self.index, to);
             }
         }
     }
 
     /// Another thread has passed on what it was sent.
-    fn arrived(&mut self, map: &mut Map<Self>, at: usize) {
+    fn arrived(&mut self, map: &mut Map<Self>, at: usize, bytes: usize) {
         if let Some(outgoing) = self.outgoing.get_mut(at) {
-            outgoing.under_way = false;
+            outgoing.under_way -= bytes;
             outgoing.send(&self.remotes, self.index, at);
         }
         if !self.is_ahead() {
@@ -123,9 +125,9 @@ impl Room {
         }
     }
 
-    /// Whether more has been said here than another thread has passed on so far.
+    /// Whether more has been said here than another thread keeps up with.
     fn is_ahead(&self) -> bool {
-        self.outgoing.iter().any(|outgoing| outgoing.lines.len() >= AHEAD_LIMIT)
+        self.outgoing.iter().any(|outgoing| outgoing.gathered.len() >= AHEAD_LIMIT)
     }
 }
 
@@ -294,7 +296,8 @@ const OUTPUT_LIMIT: usize = 512 << 10;
 /// who pours in lines must not fill the others' queues within one.
 const READ_BUDGET: usize = 4 << 10;
 
-/// How much the members of one thread may say before another has passed it on: 16 KiB, four such turns.
+/// How much of what is said in one thread may be under way to another, and may be gathered beside it: 16 KiB, four such
+/// turns.
 const AHEAD_LIMIT: usize = 16 << 10;
 
 /// Longest name, in letters: 20.
