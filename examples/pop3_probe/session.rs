@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::io;
 
-use asynchat::{Chat, Collected, Conversation, Terminator};
+use asynchat::{BareIn, Chat, Collected, Conversation, Terminator};
 use asyncore::{CloseReason, Error, Result, Timeout};
 
 use super::command::{Command, Reply, plain};
@@ -128,7 +128,12 @@ impl Session {
             Reply::Ok(_) if command.has_text() => {
                 self.in_text = true;
                 cx.framing.set_message_limit(TEXT_LIMIT);
-                cx.set_terminator(Terminator::dot_stuffed());
+                // What people have sent may have any bytes in it; what the server says itself may not.
+                let bare = match command {
+                    Command::Top(_) | Command::Retr(_) => BareIn::Keep,
+                    _ => BareIn::Refuse,
+                };
+                cx.set_terminator(Terminator::dot_stuffed_with_bare(bare));
                 Ok(())
             }
             Reply::Ok(text) => self.answered(cx, command, text.as_bytes()),

@@ -24,8 +24,9 @@ mod pop3_probe;
 
 #[test]
 fn a_real_server_is_read_whole_with_apop_and_with_a_password() {
-    // Dots at line starts, lines of the server's own terminator, an empty message, and one of more than the limits.
-    let long = "Subject: long\n\n".to_owned() + &".a line that begins with a dot\n..\n.\n".repeat(20_000);
+    // Dots at line starts, lines of the server's own terminator, an empty message, and one of more than the limits with
+    // returns that end no line.
+    let long = "Subject: long\n\n".to_owned() + &".a line that begins\rwith a dot\n..\n.\n".repeat(20_000);
     let messages = ["Subject: dots\n\n.\n..\n...\n.text\nend\n", "subject:second\r\n\r\n", "\n", &long];
     let Some(server) = Dovecot::start(&messages) else { return };
     let sizes = messages.map(|text| text.replace("\r\n", "\n").replace('\n', "\r\n").len());
@@ -211,7 +212,7 @@ fn a_server_without_extensions_is_asked_one_thing_at_a_time() {
         ("LIST", "+OK\r\n1 5\r\n7 3\r\n.\r\n"),
         ("UIDL", "-ERR\r\n"),
         ("TOP 1 0", "+OK\r\nSUBJECT:  a\x1b[31mb \r\n.\r\n"),
-        ("RETR 1", "+OK\r\n..a\r\n\r\n.\r\n"),
+        ("RETR 1", "+OK\r\n..\n..\r\n.\r\n"),
         ("TOP 7 0", "-ERR\r\n"),
         ("RETR 7", "+OK\r\na\r\n.\r\n"),
         ("QUIT", "+OK bye\r\n"),
