@@ -234,7 +234,7 @@ fn members_of_different_threads_talk_as_those_of_one() {
 
 #[test]
 fn members_that_pour_in_lines_are_held_up_until_the_other_threads_have_passed_them_on() {
-    const LINES: usize = 200_000;
+    const LINES: usize = 400_000;
     let (_room, at, _) = room_with_threads("3");
     let mut members: Vec<Member> = (0..5).map(|_| Member::connect(at)).collect();
     for member in &mut members {
