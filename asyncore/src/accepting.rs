@@ -16,7 +16,7 @@ impl<A: 'static> Map<A> {
     ///
     /// For a channel of your own that listens, whose [`handle_accepted`](Channel::handle_accepted) takes the
     /// connections: [`accept`](Self::accept) gives it those alone that are let in. What a socket can be told only before
-    /// it listens, `backlog` and `reuse_port`, is passed over.
+    /// it listens, `backlog` and `reuse_port`, is passed over. Without `limits` in the options, a listener keeps its own.
     ///
     /// ```
     /// use asyncore::{ListenOptions, Map};
