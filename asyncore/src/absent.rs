@@ -1,7 +1,6 @@
 //! [`Absent`]: what stands for a socket that is still to come.
 
-use std::fs::File;
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, PipeReader};
 use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::OnceLock;
@@ -19,7 +18,7 @@ use crate::{Family, Kind};
 #[derive(Debug)]
 pub(crate) struct Absent {
     /// Shown where a descriptor is asked for.
-    nowhere: &'static File,
+    nowhere: &'static PipeReader,
 }
 
 impl Absent {
@@ -74,12 +73,12 @@ impl Carrier for Absent {
     }
 }
 
-/// A descriptor behind which there is nothing.
-pub(crate) fn nowhere() -> io::Result<&'static File> {
-    static NOWHERE: OnceLock<File> = OnceLock::new();
-    if let Some(file) = NOWHERE.get() {
-        return Ok(file);
+/// A descriptor behind which there is nothing: a pipe that nobody writes to, which is to be had in every sandbox.
+pub(crate) fn nowhere() -> io::Result<&'static PipeReader> {
+    static NOWHERE: OnceLock<PipeReader> = OnceLock::new();
+    if let Some(pipe) = NOWHERE.get() {
+        return Ok(pipe);
     }
-    let file = File::open("/dev/null")?;
-    Ok(NOWHERE.get_or_init(|| file))
+    let (pipe, _) = io::pipe()?;
+    Ok(NOWHERE.get_or_init(|| pipe))
 }

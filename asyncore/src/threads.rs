@@ -12,6 +12,7 @@ use std::time::Duration;
 use crate::panics::describe;
 use crate::{
     Address, Channel, ChannelId, Error, Family, Kind, ListenOptions, Map, Options, Remote, Remotes, Result,
+    WORKERS_BESIDE_PROCESSORS,
 };
 
 /// Serves `count` maps, each in a thread of its own, and returns when the loop of each has ended. 0 is as many as the
@@ -47,7 +48,7 @@ use crate::{
 /// ```
 ///
 /// Each map has the default [`Options`], but an equal part of their `connections`, since descriptors are the process's, and
-/// of their `output`.
+/// of their `output`, and of their `workers`, though at least [`WORKERS_BESIDE_PROCESSORS`].
 ///
 /// # Errors
 ///
@@ -58,6 +59,7 @@ pub fn serve_threads<A: 'static>(count: usize, start: impl Fn(&mut Thread<A>) ->
     let mut options = Options::default();
     options.connections = (options.connections / count).max(1);
     options.output = (options.output / count).max(1);
+    options.workers = (options.workers / count).max(WORKERS_BESIDE_PROCESSORS);
     serve_threads_with(count, &options, start)
 }
 

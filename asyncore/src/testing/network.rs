@@ -3,7 +3,6 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::fs::File;
 use std::io::{self, IoSlice, PipeReader, PipeWriter};
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -29,7 +28,7 @@ use crate::{Address, Family, Kind};
 pub(crate) struct Network {
     pub(super) wires: Rc<RefCell<Wires>>,
     /// What a simulated socket shows where a descriptor is asked for.
-    pub(super) nowhere: &'static File,
+    pub(super) nowhere: &'static PipeReader,
     never_ready: &'static PipeReader,
 }
 

@@ -87,9 +87,9 @@ impl Dovecot {
             owned.iter().for_each(|part| chown(part, Some(NOBODY), Some(NOBODY)).unwrap());
         }
         // A port that is free now may be taken when it starts.
-        let mut folder = Some(folder);
-        let (child, port) = (0..5).find_map(|_| Self::try_start(folder.as_ref()?.path()))?;
-        Some(Self { child, port, folder: folder.take()? })
+        let started = (0..5).find_map(|_| Self::try_start(folder.path()));
+        let (child, port) = started.expect("one of five ports is free");
+        Some(Self { child, port, folder })
     }
 
     fn try_start(path: &std::path::Path) -> Option<(Child, u16)> {
