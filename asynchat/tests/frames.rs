@@ -248,13 +248,11 @@ proptest! {
             wanted.clear();
             let pending = framing.row(limit, false, &input, &mut wanted);
             let kept = wanted.iter().rev().take_while(|&&mark| mark < END).count();
-            if wanted.last() != Some(&TOO_LONG) || kept > 0 {
-                if kept + pending > limit {
-                    wanted.truncate(wanted.len() - kept);
-                    wanted.push(TOO_LONG);
-                } else {
-                    wanted.extend(marks(&input[input.len() - pending..]));
-                }
+            if kept + pending > limit {
+                wanted.truncate(wanted.len() - kept);
+                wanted.push(TOO_LONG);
+            } else {
+                wanted.extend(marks(&input[input.len() - pending..]));
             }
         }
         prop_assert_eq!(receiver.row, wanted);

@@ -114,7 +114,8 @@ impl Framing {
         }
     }
 
-    /// The row of `input`, and how many bytes at its end are not handed out and may come under another framing.
+    /// The row of `input`, and how many bytes at its end are not handed out and may come under another framing: none of
+    /// what is passed over.
     pub(crate) fn row(self, limit: usize, takes: bool, mut input: &[u8], row: &mut Row) -> usize {
         loop {
             let Seen { payload, length, end } = self.first(input);
@@ -134,7 +135,7 @@ impl Framing {
                     }
                     input = &input[used..];
                 }
-                Ending::Open(pending) => return pending,
+                Ending::Open(pending) => return if is_long { 0 } else { pending },
                 Ending::Malformed => {
                     row.push(MALFORMED);
                     return 0;

@@ -35,6 +35,26 @@ impl Channel<Log> for Told {
     }
 }
 
+/// Leaves a channel behind when it closes, with low marks and something for its peer.
+struct Heir<C>(Option<(Dispatcher, C)>);
+
+impl<C: Channel<Log>> Channel<Log> for Heir<C> {
+    fn handle_connect(&mut self, cx: &mut Context<'_, Log>) -> Result {
+        cx.map.close(cx.id);
+        Ok(())
+    }
+
+    fn handle_close(&mut self, cx: &mut Context<'_, Log>, _: CloseReason) {
+        let Some((mut dispatcher, handler)) = self.0.take() else { return };
+        let mut limits = Limits::default();
+        (limits.high_mark, limits.low_mark) = (10, 5);
+        dispatcher.set_limits(limits);
+        if let Ok(id) = cx.map.add(dispatcher, handler) {
+            cx.map.push(id, b"more than ten bytes");
+        }
+    }
+}
+
 fn at(text: &str) -> Address {
     text.parse().expect("an address")
 }
@@ -54,28 +74,10 @@ fn an_urgent_byte_does_not_keep_a_closing_channel_turning() -> Result {
 
 #[test]
 fn a_channel_added_late_in_a_turn_hears_of_its_connection_before_its_output() -> Result {
-    /// Leaves a channel behind, and something for its peer.
-    struct Heir(Option<Dispatcher>);
-    impl Channel<Log> for Heir {
-        fn handle_connect(&mut self, cx: &mut Context<'_, Log>) -> Result {
-            cx.map.close(cx.id);
-            Ok(())
-        }
-
-        fn handle_close(&mut self, cx: &mut Context<'_, Log>, _: CloseReason) {
-            let Some(mut dispatcher) = self.0.take() else { return };
-            let mut limits = Limits::default();
-            limits.high_mark = 10;
-            dispatcher.set_limits(limits);
-            if let Ok(id) = cx.map.add(dispatcher, Told) {
-                cx.map.push(id, b"more than ten bytes");
-            }
-        }
-    }
     let mut sim = Simulation::new(Log::new())?;
     let (dispatcher, _peer) = sim.pair()?;
     let (first, _other) = sim.pair()?;
-    sim.map.add(first, Heir(Some(dispatcher)))?;
+    sim.map.add(first, Heir(Some((dispatcher, Told))))?;
     sim.settle()?;
     assert_eq!(sim.app, ["connect", "drained"]);
     Ok(())
@@ -97,28 +99,10 @@ fn output_queued_in_handle_connect_is_not_said_to_have_drained() -> Result {
             Ok(())
         }
     }
-    /// Leaves a channel behind, and something for its peer.
-    struct Heir(Option<Dispatcher>);
-    impl Channel<Log> for Heir {
-        fn handle_connect(&mut self, cx: &mut Context<'_, Log>) -> Result {
-            cx.map.close(cx.id);
-            Ok(())
-        }
-
-        fn handle_close(&mut self, cx: &mut Context<'_, Log>, _: CloseReason) {
-            let Some(mut dispatcher) = self.0.take() else { return };
-            let mut limits = Limits::default();
-            (limits.high_mark, limits.low_mark) = (10, 5);
-            dispatcher.set_limits(limits);
-            if let Ok(id) = cx.map.add(dispatcher, Long) {
-                cx.map.push(id, b"more than ten bytes");
-            }
-        }
-    }
     let mut sim = Simulation::new(Log::new())?;
     let (dispatcher, _peer) = sim.pair()?;
     let (first, _other) = sim.pair()?;
-    sim.map.add(first, Heir(Some(dispatcher)))?;
+    sim.map.add(first, Heir(Some((dispatcher, Long))))?;
     sim.settle()?;
     assert_eq!(sim.app, ["drained"]);
     Ok(())
