@@ -103,7 +103,7 @@ impl Dispatcher {
 
 /// # Counters
 ///
-/// They are always on and only go up. They cost about one in a hundred of the instructions of an echoed line: what is
+/// They are always on and only go up. They cost about one in fifty of the instructions of an echoed line: what is
 /// counted often is added up once a read or write.
 impl<A: 'static> Map<A> {
     /// What the map has done so far. In a `handle_drained` some pushes of the turn may be missing still.

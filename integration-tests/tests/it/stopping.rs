@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use asynchat::{AsyncChat, Chat, Conversation};
 use asyncore::testing::Simulation;
-use asyncore::{Channel, CloseReason, Context, Map, Result, SIGINT, SIGTERM, SIGUSR1};
+use asyncore::{Channel, CloseReason, Context, Map, Result, SIGINT, SIGTERM, SIGUSR1, serve_threads_with};
 use integration_tests::{DEADLINE, Peer, in_time, map, options, settle, turn_until};
 use signal_hook::low_level::raise;
 
@@ -198,4 +198,57 @@ fn two_signals_that_are_heard_together_are_two() {
         let closed = stopped_by(&[&signals]).concat();
         assert!(closed.contains(&CloseReason::ShutDown) && closed.len() == 2, "{signals:?}: {closed:?}");
     }
+}
+
+/// What a thread's channel hears of the end.
+#[derive(Debug, PartialEq)]
+enum Heard {
+    Connect,
+    Shutdown,
+    Close(CloseReason),
+}
+
+/// Passes on what it hears, and does not let itself be stopped.
+struct Witness {
+    _peer: Peer,
+    told: mpsc::Sender<Heard>,
+}
+
+impl Channel for Witness {
+    fn handle_connect(&mut self, _cx: &mut Context<'_>) -> Result {
+        Ok(self.told.send(Heard::Connect)?)
+    }
+
+    fn handle_shutdown(&mut self, _cx: &mut Context<'_>) -> Result {
+        Ok(self.told.send(Heard::Shutdown)?)
+    }
+
+    fn handle_close(&mut self, _cx: &mut Context<'_>, reason: CloseReason) {
+        self.told.send(Heard::Close(reason)).unwrap();
+    }
+}
+
+#[test]
+fn a_signal_shuts_down_the_loops_of_all_threads_and_a_second_one_stops_them_at_once() {
+    let _one = SIGNALS.lock().unwrap_or_else(PoisonError::into_inner);
+    let (told, hears) = mpsc::channel();
+    let server = thread::spawn(move || {
+        serve_threads_with(3, &options(), |thread| {
+            thread.shutdown_on_signals(LONG)?;
+            let (peer, here) = Peer::pair();
+            thread.map.add(here, Witness { _peer: peer, told: told.clone() })?;
+            Ok(())
+        })
+    });
+    let each_hears = |wanted: Heard| {
+        for _ in 0..3 {
+            assert_eq!(hears.recv_timeout(DEADLINE).as_ref(), Ok(&wanted));
+        }
+    };
+    each_hears(Heard::Connect);
+    raise(SIGINT).unwrap();
+    each_hears(Heard::Shutdown);
+    raise(SIGTERM).unwrap();
+    each_hears(Heard::Close(CloseReason::ShutDown));
+    in_time(move || server.join().expect("no panic")).unwrap();
 }
