@@ -148,7 +148,7 @@ impl Poller {
             Waiting::Direct(events) => direct::wait(&self.inner, events, batch, timeout),
             Waiting::Portable(events) => {
                 events.clear();
-                self.inner.wait(events, timeout)?;
+                wait_portably(&self.inner, events, timeout)?;
                 batch.extend(events.iter().map(|event| Event {
                     key: event.key,
                     readable: event.readable,
@@ -160,6 +160,22 @@ impl Poller {
                 Ok(())
             }
         }
+    }
+}
+
+/// Waits through `polling`.
+///
+/// Its `poll` backend marks a notification before it sends it. A wait that begins in between finds the mark and nothing
+/// to read, and fails with `WouldBlock`: it was notified, but all later notifications would be swallowed until a wait
+/// succeeds.
+fn wait_portably(
+    inner: &Inner,
+    events: &mut polling::Events,
+    timeout: Option<Duration>,
+) -> io::Result<usize> {
+    match inner.wait(events, timeout) {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => inner.wait(events, Some(Duration::ZERO)),
+        waited => waited,
     }
 }
 
@@ -285,6 +301,9 @@ const BATCH_SIZE: std::num::NonZeroUsize = std::num::NonZeroUsize::new(1024).unw
 mod tests {
     use std::io::Write;
     use std::os::unix::net::UnixStream;
+    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::thread;
+    use std::time::Instant;
 
     use super::*;
 
@@ -338,6 +357,34 @@ mod tests {
                 poller.wait(&mut batch, None).unwrap();
                 assert!(batch.is_empty());
             }
+        });
+    }
+    #[test]
+    fn a_notification_may_come_at_any_moment_of_a_wait() {
+        const NOTIFICATIONS: u64 = 20_000;
+        both(|mut poller| {
+            let waker = poller.waker();
+            let (sent, seen) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+            let (told, looked) = (Arc::clone(&sent), Arc::clone(&seen));
+            let notifier = thread::spawn(move || {
+                for number in 1..=NOTIFICATIONS {
+                    told.store(number, Ordering::SeqCst);
+                    waker.wake();
+                    while looked.load(Ordering::SeqCst) < number {
+                        std::hint::spin_loop();
+                        thread::yield_now();
+                    }
+                }
+            });
+            let mut batch = Vec::new();
+            while seen.load(Ordering::SeqCst) < NOTIFICATIONS {
+                let began = Instant::now();
+                poller.wait(&mut batch, Some(Duration::from_secs(20))).unwrap();
+                assert!(began.elapsed() < Duration::from_secs(20), "a notification was lost");
+                seen.store(sent.load(Ordering::SeqCst), Ordering::SeqCst);
+            }
+            assert!(batch.is_empty());
+            notifier.join().unwrap();
         });
     }
 }
