@@ -8,7 +8,7 @@ use std::fmt;
 
 use bytes::Bytes;
 
-use crate::dot::{DOT_LINE, stuff_again};
+use crate::dot_stuffer::{DOT_LINE, stuff_again};
 use crate::{BareEnd, BareIn, DotUnstuffer, LengthPrefix, Piece, Unstuffed};
 
 /// The ways to frame a message.

@@ -1,7 +1,7 @@
 //! Dot-stuffing both ways in a small world, exhaustively, and over random bodies.
 //!
 //! What is expected comes from an oracle that looks at the whole input and asks of each byte what stands in front of
-//! it. The tests in `src/dot.rs` use another one, which cuts the input into lines.
+//! it. The tests in `src/dot_stuffer.rs` and `src/dot_unstuffer.rs` use another one, which cuts the input into lines.
 
 use asynchat::{BareEnd, BareIn, BareOut, DotStuffer, DotUnstuffer, Unstuffed};
 use proptest::{collection::vec, prelude::*, sample::select};

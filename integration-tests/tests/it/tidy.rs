@@ -412,12 +412,21 @@ const FOREIGN: &[(&str, &[&str])] = &[
     ("fastrand", &["asyncore/src/testing/network.rs"]),
     ("listenfd", &["asyncore/src/inherited.rs"]),
     ("signal_hook", &["asyncore/src/lib.rs", "asyncore/src/signals.rs"]),
-    ("memchr", &["asynchat/src/dot.rs", "asynchat/src/needles.rs", "asynchat/src/producer.rs"]),
+    (
+        "memchr",
+        &[
+            "asynchat/src/dot_stuffer.rs",
+            "asynchat/src/dot_unstuffer.rs",
+            "asynchat/src/needles.rs",
+            "asynchat/src/producer.rs",
+        ],
+    ),
 ];
 
 /// What needs no socket to be tested.
 const PURE: &[&str] = &[
-    "asynchat/src/dot.rs",
+    "asynchat/src/dot_stuffer.rs",
+    "asynchat/src/dot_unstuffer.rs",
     "asynchat/src/frame.rs",
     "asynchat/src/needles.rs",
     "asynchat/src/split.rs",
