@@ -12,6 +12,7 @@
 
 use std::fmt;
 use std::io;
+use std::num::NonZeroUsize;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
@@ -98,6 +99,8 @@ impl fmt::Debug for Source {
 pub(crate) struct Poller {
     pub(crate) inner: Arc<Inner>,
     wait: Waiting,
+    /// Whether the last wait failed, and notifications may be lost: see [`rearm`].
+    failed: bool,
 }
 
 /// Ends the wait of a poller, from any thread: the one under way, or the next.
@@ -134,49 +137,40 @@ impl Poller {
             Wait::Direct if direct::is_proved() => Waiting::Direct(Vec::with_capacity(BATCH)),
             Wait::Direct | Wait::Portable => Waiting::Portable(polling::Events::with_capacity(BATCH_SIZE)),
         };
-        Ok(Self { inner: Arc::new(inner), wait })
+        Ok(Self { inner: Arc::new(inner), wait, failed: false })
     }
 
     pub(crate) fn waker(&self) -> Waker {
         Waker(Arc::clone(&self.inner))
     }
 
-    /// Waits for events and appends them to `batch`; the end of the timeout and a notification append nothing.
+    /// Waits for events and appends them to `batch`; the end of the timeout and a notification append nothing. Nor does
+    /// the wait after one that failed, which takes no time.
     pub(crate) fn wait(&mut self, batch: &mut Vec<Event>, timeout: Option<Duration>) -> io::Result<()> {
-        match &mut self.wait {
+        if self.failed {
+            rearm(&self.inner)?;
+            self.failed = false;
+            return Ok(());
+        }
+        let waited = match &mut self.wait {
             #[cfg(all(target_os = "linux", not(polling_test_poll_backend)))]
             Waiting::Direct(events) => direct::wait(&self.inner, events, batch, timeout),
-            Waiting::Portable(events) => {
-                events.clear();
-                wait_portably(&self.inner, events, timeout)?;
-                batch.extend(events.iter().map(|event| Event {
-                    key: event.key,
-                    readable: event.readable,
-                    writable: event.writable,
-                    hung_up: event.is_interrupt(),
-                    failed: event.is_err() == Some(true),
-                    urgent: event.is_priority(),
-                }));
-                Ok(())
-            }
+            Waiting::Portable(events) => portable::wait(&self.inner, events, batch, timeout),
+        };
+        self.failed = waited.is_err();
+        match waited {
+            // The `poll` backend marks a notification before it sends it. A wait that begins in between finds the mark
+            // and nothing to read: it was notified.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            waited => waited,
         }
     }
 }
 
-/// Waits through `polling`.
-///
-/// Its `poll` backend marks a notification before it sends it. A wait that begins in between finds the mark and nothing
-/// to read, and fails with `WouldBlock`: it was notified, but all later notifications would be swallowed until a wait
-/// succeeds.
-fn wait_portably(
-    inner: &Inner,
-    events: &mut polling::Events,
-    timeout: Option<Duration>,
-) -> io::Result<usize> {
-    match inner.wait(events, timeout) {
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => inner.wait(events, Some(Duration::ZERO)),
-        waited => waited,
-    }
+/// Has the poller drain and re-arm its notifier, and forget that it was notified. It does so at the end of a wait of its
+/// own that succeeds, and until then swallows every notification. What is ready it will tell again.
+fn rearm(inner: &Inner) -> io::Result<()> {
+    inner.wait(&mut polling::Events::with_capacity(NonZeroUsize::MIN), Some(Duration::ZERO)).map(drop)
 }
 
 impl fmt::Debug for Poller {
@@ -187,6 +181,30 @@ impl fmt::Debug for Poller {
             Waiting::Portable(_) => "portable",
         };
         f.debug_struct("Poller").field("wait", &wait).finish_non_exhaustive()
+    }
+}
+
+/// The wait of the poller itself.
+mod portable {
+    use super::{Duration, Event, Inner, io};
+
+    pub(super) fn wait(
+        inner: &Inner,
+        events: &mut polling::Events,
+        batch: &mut Vec<Event>,
+        timeout: Option<Duration>,
+    ) -> io::Result<()> {
+        events.clear();
+        inner.wait(events, timeout)?;
+        batch.extend(events.iter().map(|event| Event {
+            key: event.key,
+            readable: event.readable,
+            writable: event.writable,
+            hung_up: event.is_interrupt(),
+            failed: event.is_err() == Some(true),
+            urgent: event.is_priority(),
+        }));
+        Ok(())
     }
 }
 
@@ -202,7 +220,7 @@ mod direct {
     use rustix::event::epoll::{self, EventFlags};
     use rustix::io::Errno;
 
-    use super::{BATCH, Duration, Event, Inner, Interest, Poller, Source, Waiting, io};
+    use super::{BATCH, Duration, Event, Inner, Interest, Poller, Source, Waiting, io, rearm};
 
     pub(super) fn wait(
         inner: &Inner,
@@ -229,7 +247,7 @@ mod direct {
         for event in &*events {
             let (data, flags) = (event.data.u64(), event.flags);
             if data == NOTIFIED {
-                drain_notification(inner)?;
+                rearm(inner)?;
                 continue;
             }
             let ended = flags.intersects(EventFlags::HUP | EventFlags::ERR);
@@ -243,11 +261,6 @@ mod direct {
             });
         }
         Ok(())
-    }
-
-    /// Lets the poller drain and re-arm its notifier; without this the next notification would be lost.
-    fn drain_notification(inner: &Inner) -> io::Result<()> {
-        inner.wait(&mut polling::Events::with_capacity(super::BATCH_SIZE), Some(Duration::ZERO)).map(drop)
     }
 
     /// Whether keys and notifications show up on the poller's descriptor as this module expects.
@@ -264,7 +277,8 @@ mod direct {
 
     fn prove() -> io::Result<bool> {
         let inner = Inner::new()?;
-        let mut poller = Poller { inner: inner.into(), wait: Waiting::Direct(Vec::with_capacity(BATCH)) };
+        let wait = Waiting::Direct(Vec::with_capacity(BATCH));
+        let mut poller = Poller { inner: inner.into(), wait, failed: false };
         let (end, _other) = UnixStream::pair()?;
         let mut source = Source::new(end.into());
         let key = usize::MAX / 3;
@@ -283,7 +297,7 @@ mod direct {
             let zero = Timespec { tv_sec: 0, tv_nsec: 0 };
             epoll::wait(&*poller.inner, spare_capacity(&mut events), Some(&zero))?;
             notified &= matches!(events[..], [event] if event.data.u64() == NOTIFIED);
-            drain_notification(&poller.inner)?;
+            rearm(&poller.inner)?;
         }
         Ok(keyed && notified)
     }
@@ -295,7 +309,7 @@ mod direct {
 /// Events taken in one wait: 1024, as `polling` itself takes; more come with the next.
 pub(crate) const BATCH: usize = BATCH_SIZE.get();
 
-const BATCH_SIZE: std::num::NonZeroUsize = std::num::NonZeroUsize::new(1024).unwrap();
+const BATCH_SIZE: NonZeroUsize = NonZeroUsize::new(1024).unwrap();
 
 #[cfg(test)]
 mod tests {
@@ -359,6 +373,7 @@ mod tests {
             }
         });
     }
+
     #[test]
     fn a_notification_may_come_at_any_moment_of_a_wait() {
         const NOTIFICATIONS: u64 = 20_000;

@@ -109,7 +109,8 @@ impl<A: 'static> Map<A> {
         self.read_clock();
         // What was added or touched between turns.
         self.update_interest();
-        if self.has_work_at_once() || !self.posts.fall_asleep() {
+        // The wait after one that failed takes no time; a host is not to wait for it.
+        if self.failed_waits > 0 || self.has_work_at_once() || !self.posts.fall_asleep() {
             Some(self.now)
         } else {
             self.deadlines.next()

@@ -1,13 +1,14 @@
 //! A server for tests that need a process of their own: a line echo over chat channels, a raw echo, and its counters.
 //!
 //! It prints `lines on ADDR` and `raw on ADDR`, and ends when its standard input does. The line `stats` is answered with
-//! one line of `name=value`, the line `long N` with a line of N bytes, the line `print` with what comes of printing. Arguments: `connections=N` lifts the map's maximum,
-//! `skip` passes over-long lines over with the answer `too long`, `sndbuf=N` sets the socket's send buffer.
+//! one line of `name=value`, the line `long N` with a line of N bytes, the line `print` with what comes of printing, the
+//! line `post` by another thread, in parts. Arguments: `connections=N` lifts the map's maximum, `skip` passes over-long
+//! lines over with the answer `too long`, `sndbuf=N` sets the socket's send buffer.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{Read, Write};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use asynchat::{AsyncChat, Chat, Conversation, OnTooLong, Terminator};
 use asyncore::{Channel, CloseReason, Context, Dispatcher, Map, Received, Result};
@@ -46,6 +47,16 @@ impl Chat<Tally> for Lines {
         } else if line == b"print" {
             let outcome = writeln!(std::io::stdout(), "printed").map_err(|error| error.to_string());
             cx.push(format!("print: {}", outcome.err().unwrap_or_else(|| "done".to_owned())));
+        } else if line == b"post" {
+            let (remote, id) = (cx.map.remote(), cx.id);
+            std::thread::spawn(move || {
+                for part in ["po", "st", "ed\r\n"] {
+                    // By then the loop waits again, as a rule, also after a wait that failed: each part has to wake it.
+                    std::thread::sleep(Duration::from_millis(20));
+                    drop(remote.push(id, part.as_bytes()));
+                }
+            });
+            return Ok(());
         } else {
             cx.push(line);
         }

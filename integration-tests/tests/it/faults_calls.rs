@@ -126,6 +126,38 @@ fn row_05_a_wait_that_fails_is_tried_again() {
     }
 }
 
+/// Row 5. A wait that fails may leave the poller deaf to other threads, which the next one mends.
+#[test]
+fn row_05_other_threads_are_heard_after_a_wait_that_failed() {
+    if HAS_NO_EPOLL {
+        return;
+    }
+    for wait in ["direct", "portable"] {
+        // A question and its answer take four waits of two calls each: each of the eight fails once.
+        for when in 40..48 {
+            let log = tempfile::NamedTempFile::new().unwrap();
+            let path = log.path().to_str().unwrap();
+            let inject = format!("inject=epoll_ctl:error=ENOMEM:when={when}");
+            let mut wrapper = strace(path, "trace=epoll_ctl", &inject);
+            let environment = format!("ASYNCORE_TEST_WAIT={wait}");
+            wrapper.extend(["-E", &environment]);
+            let Some(mut server) = Server::start(&wrapper, &[]) else { return };
+            let mut client = server.client();
+            let mut asked = 0;
+            while failures(&log) < 1 {
+                asked += 1;
+                assert!(asked < 200, "the call is not made");
+                assert_eq!(client.ask("post"), "posted");
+            }
+            for _ in 0..3 {
+                assert_eq!(client.ask("post"), "posted");
+            }
+            assert_eq!(client.stats()["closed"], 0);
+            server.answers();
+        }
+    }
+}
+
 /// Row 6. A write that fails for want of memory is made again; any other failure closes that channel, once.
 #[test]
 fn row_06_a_failed_write_is_made_again_or_closes_its_channel() {
