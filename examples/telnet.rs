@@ -117,6 +117,11 @@ impl Channel<Session> for Keyboard {
         cx.map.close(cx.id);
         Ok(())
     }
+
+    fn handle_error(&mut self, cx: &mut Context<'_, Session>, error: &Error) {
+        cx.app.fail(&format_args!("standard input: {error}"));
+        cx.map.close(self.server);
+    }
 }
 
 /// Standard output.
@@ -192,7 +197,7 @@ The end of the input, Ctrl-D at a terminal, is passed on; the rest of the answer
 
 Exit status:
   0    one side ended the connection in good order
-  1    there was no connection, it was lost, or standard output takes no more
+  1    there was no connection, it was lost, or standard input or output failed
   2    bad arguments
   130  interrupted (143 if told to terminate)";
 

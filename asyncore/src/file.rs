@@ -1,9 +1,9 @@
-//! A descriptor that is no socket as a [`Carrier`]: a pipe, a terminal, any file that tells when it is ready.
+//! A descriptor that is no socket as a [`Carrier`]: a pipe, a terminal, any file that tells when it is ready, and for
+//! standard input and output those that do not.
 
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, Write as _};
 use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::thread::JoinHandle;
 
 use rustix::fs::{OFlags, fcntl_getfl};
 use rustix::io::Errno;
@@ -19,16 +19,26 @@ use crate::system::moved;
 use crate::world::World;
 use crate::{Dispatcher, Family, Kind, State};
 
-/// A file that polls. Its fields end in this order: it closes, its flags are put back, what it left is waited for.
+/// A file that polls, or one behind a stand-in that does. Its fields end in this order: it closes, its flags are put back.
 #[derive(Debug)]
 pub(crate) struct File {
+    /// What is waited for.
     source: Source,
+    /// What is read and written, if something else.
+    behind: Option<Behind>,
     access: Access,
     /// Asked at the beginning: one that is hung up denies it.
     is_terminal: bool,
     /// `None` where nobody else has this open file.
     _non_blocking: Option<NonBlocking>,
-    _drain: Option<Drain>,
+}
+
+/// A file that the system cannot wait for. It is always ready, as is the pipe that stands in for it.
+#[derive(Debug)]
+struct Behind {
+    file: OwnedFd,
+    /// The other end of that pipe, open so that it does not hang up.
+    _other: OwnedFd,
 }
 
 /// What a file was opened for.
@@ -38,10 +48,6 @@ pub(crate) enum Access {
     Write,
     Both,
 }
-
-/// A thread that takes the last bytes of a file on: waited for when it is dropped.
-#[derive(Debug)]
-struct Drain(Option<JoinHandle<()>>);
 
 impl Access {
     pub(crate) fn of(fd: BorrowedFd<'_>) -> io::Result<Self> {
@@ -59,20 +65,28 @@ impl File {
         let non_blocking = NonBlocking::set(fd.as_fd())?;
         let is_terminal = rustix::termios::isatty(&fd);
         let source = Source::new(fd);
-        Ok(Self { source, access, is_terminal, _non_blocking: Some(non_blocking), _drain: None })
+        Ok(Self { source, behind: None, access, is_terminal, _non_blocking: Some(non_blocking) })
     }
 
     /// A file that is open here alone, as the near end of a new pipe.
     pub(crate) fn own(fd: OwnedFd, access: Access) -> io::Result<Self> {
         rustix::io::ioctl_fionbio(&fd, true)?;
         let source = Source::new(fd);
-        Ok(Self { source, access, is_terminal: false, _non_blocking: None, _drain: None })
+        Ok(Self { source, behind: None, access, is_terminal: false, _non_blocking: None })
     }
 
-    /// Has who closes the file wait for a thread that takes its last bytes on.
-    pub(crate) fn drained_by(mut self, thread: JoinHandle<()>) -> Self {
-        self._drain = Some(Drain(Some(thread)));
-        self
+    /// A file of one way that does not [poll](Self::polls): reading it and writing it take as long as they take.
+    pub(crate) fn always_ready(fd: OwnedFd, access: Access) -> io::Result<Self> {
+        let (reader, mut writer) = io::pipe()?;
+        let (stand_in, other) = if access == Access::Read {
+            // There is something to read for ever.
+            writer.write_all(b"!")?;
+            (reader.into(), writer.into())
+        } else {
+            (writer.into(), reader.into())
+        };
+        let behind = Some(Behind { file: fd, _other: other });
+        Ok(Self { behind, ..Self::own(stand_in, access)? })
     }
 
     /// Whether the system tells when a file is ready: a poller that is here for nothing else is asked.
@@ -89,6 +103,10 @@ impl File {
             Err(error) if Errno::from_io_error(&error) == Some(Errno::PERM) => Ok(false),
             Err(error) => Err(error),
         }
+    }
+
+    fn fd(&self) -> BorrowedFd<'_> {
+        self.behind.as_ref().map_or_else(|| self.source.as_fd(), |behind| behind.file.as_fd())
     }
 
     /// A file of one way begins where a socket is that has ended its other side.
@@ -110,7 +128,7 @@ impl File {
 
 impl Carrier for File {
     fn descriptor(&self) -> BorrowedFd<'_> {
-        self.source.as_fd()
+        self.fd()
     }
 
     fn is_registered(&self) -> bool {
@@ -129,7 +147,7 @@ impl Carrier for File {
         if self.access == Access::Write {
             return Err(io::Error::new(io::ErrorKind::Unsupported, "this file is open for writing only"));
         }
-        match moved(|| rustix::io::read(&self.source, &mut *room)) {
+        match moved(|| rustix::io::read(self.fd(), &mut *room)) {
             // The end of a terminal whose other side is closed: pty(7) on Linux, where others read nothing.
             Err(error) if is_input_output(&error) && self.is_terminal => Ok(Moved::Bytes(0)),
             other => other,
@@ -141,7 +159,7 @@ impl Carrier for File {
         if self.access == Access::Read {
             return Err(io::Error::new(io::ErrorKind::Unsupported, "this file is open for reading only"));
         }
-        match moved(|| rustix::io::writev(&self.source, slices)) {
+        match moved(|| rustix::io::writev(self.fd(), slices)) {
             Err(error) if is_input_output(&error) && self.is_terminal => {
                 Err(io::ErrorKind::BrokenPipe.into())
             }
@@ -159,15 +177,6 @@ impl Carrier for File {
 
     fn reads(&self) -> bool {
         self.access != Access::Write
-    }
-}
-
-impl Drop for Drain {
-    fn drop(&mut self) {
-        // A panic there has been told already.
-        if let Some(thread) = self.0.take() {
-            drop(thread.join());
-        }
     }
 }
 

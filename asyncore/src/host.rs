@@ -60,9 +60,9 @@ impl<A: 'static> Map<A> {
     ///
     /// # Errors
     ///
-    /// A [`HostError`] if `host` can be no host: it is empty, longer than 253 bytes, holds a NUL or a
-    /// port, or names a scope that is not there. Otherwise if the
-    /// map has no slot left, or the system no descriptor for what all hosts share before they have a socket.
+    /// A [`HostError`] if `host` can be no host: it is empty, longer than 253 bytes, holds a NUL or a port, or names a
+    /// scope that is not there. Otherwise if the map has no slot left, or the system no descriptor for what all hosts
+    /// share before they have a socket.
     pub fn connect_host(&mut self, host: &str, port: u16, handler: impl Channel<A>) -> Result<ChannelId> {
         let mut race = Race::new(host, port);
         if let Err(error) = literal(host, port) {

@@ -157,16 +157,35 @@ fn a_reader_that_has_seen_enough_ends_the_program() {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_full_disk_ends_the_program() {
+    // The failure is told also when it comes with the very last bytes.
+    for leaves_at_once in [false, true] {
+        let server = Server::new();
+        let mut telnet = server.telnet();
+        telnet.stdout(File::options().write(true).open("/dev/full").expect("a full device"));
+        let telnet = telnet.spawn().expect("the program to run");
+        let mut visitor = server.accept();
+        visitor.write_all(b"too much").expect("a write");
+        if leaves_at_once {
+            drop(visitor);
+        }
+        let output = output_of(telnet);
+        assert_eq!(output.status.code(), Some(1), "{leaves_at_once}");
+        let text = String::from_utf8(output.stderr).expect("text");
+        assert!(text.ends_with("error: standard output takes no more\n"), "{text}");
+    }
+}
+
+#[test]
+fn a_standard_input_that_cannot_be_read_ends_the_program() {
     let server = Server::new();
     let mut telnet = server.telnet();
-    telnet.stdout(File::options().write(true).open("/dev/full").expect("a full device"));
-    let telnet = telnet.spawn().expect("the program to run");
+    let telnet = telnet.stdin(File::open("/").expect("a directory")).spawn().expect("the program to run");
     let mut visitor = server.accept();
-    visitor.write_all(b"too much").expect("a write");
     let output = output_of(telnet);
     assert_eq!(output.status.code(), Some(1));
     let text = String::from_utf8(output.stderr).expect("text");
-    assert!(text.ends_with("error: standard output takes no more\n"), "{text}");
+    assert!(text.contains("error: standard input: "), "{text}");
+    assert_eq!(visitor.read(&mut [0]).expect("the end"), 0);
 }
 
 #[test]
