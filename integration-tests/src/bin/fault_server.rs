@@ -11,7 +11,7 @@ use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 
 use asynchat::{AsyncChat, Chat, Conversation, OnTooLong, Terminator};
-use asyncore::{Channel, CloseReason, Context, Dispatcher, Map, Received, Result};
+use asyncore::{Channel, CloseReason, Context, Dispatcher, Map, PostError, Received, Result};
 use integration_tests::{descriptors, peak, resident};
 
 /// How often a channel closed for each reason, and since when.
@@ -53,8 +53,9 @@ impl Chat<Tally> for Lines {
                 for part in ["po", "st", "ed\r\n"] {
                     // By then the loop waits again, as a rule, also after a wait that failed: each part has to wake it.
                     std::thread::sleep(Duration::from_millis(20));
-                    drop(remote.push(id, part.as_bytes()));
+                    remote.push(id, part.as_bytes())?;
                 }
+                Ok::<_, PostError>(())
             });
             return Ok(());
         } else {
