@@ -46,6 +46,8 @@ struct Session {
     failure: Option<String>,
     /// What ended it, if a signal did.
     signal: Option<u8>,
+    /// What is told once all the text has been printed.
+    news: Option<&'static str>,
 }
 
 /// The connection.
@@ -89,7 +91,8 @@ impl Channel<Session> for Server {
             cx.map.close(keyboard);
         }
         match reason {
-            CloseReason::Eof => cx.app.tell("closed by the server"),
+            // The text that came before it may wait for the terminal still.
+            CloseReason::Eof => cx.app.news = Some("closed by the server"),
             CloseReason::Local => {}
             reason => cx.app.fail(&reason),
         }
@@ -159,7 +162,8 @@ fn talk(host: &str, port: u16) -> Result<Session> {
     limits.drain_time = Duration::MAX;
     output.set_limits(limits);
     let output = map.add(output, Output)?;
-    let mut session = Session { is_terminal, keyboard: None, output, failure: None, signal: None };
+    let mut session =
+        Session { is_terminal, keyboard: None, output, failure: None, signal: None, news: None };
     for signal in [SIGINT, SIGTERM] {
         map.add_signal(signal, |cx: &mut Context<'_, Session>, signal| {
             cx.app.signal = u8::try_from(signal).ok();
@@ -171,7 +175,11 @@ fn talk(host: &str, port: u16) -> Result<Session> {
     let server = map.connect_host(host, port, server)?;
     map.set_timeout(server, Timeout::Connect, Some(CONNECT_TIME));
     map.run(&mut session)?;
-    // With the map the terminal is as it was before.
+    // With the map the terminal is as it was before, and shows all that it was given.
+    drop(map);
+    if let Some(news) = session.news {
+        session.tell(news);
+    }
     Ok(session)
 }
 

@@ -51,6 +51,13 @@ fn read(visitor: &mut TcpStream, count: usize) -> String {
     bytes.escape_ascii().to_string()
 }
 
+/// What comes up to the end. With a deadline on it a single read fails when another test's child exits: signal(7).
+fn read_rest(visitor: &mut TcpStream) -> String {
+    let mut bytes = Vec::new();
+    visitor.read_to_end(&mut bytes).expect("an end");
+    bytes.escape_ascii().to_string()
+}
+
 #[test]
 fn lines_go_out_with_both_their_ends_and_the_answer_is_printed_as_it_is() {
     let server = Server::new();
@@ -61,7 +68,7 @@ fn lines_go_out_with_both_their_ends_and_the_answer_is_printed_as_it_is() {
     assert_eq!(read(&mut visitor, 15), r"one\r\ntwo\r\nthree");
     visitor.write_all(b"an\x1b[1mswer\r\n\xfe").expect("a write");
     drop(keyboard);
-    assert_eq!(visitor.read(&mut [0]).expect("an end"), 0, "the end of the input is passed on");
+    assert_eq!(read_rest(&mut visitor), "", "the end of the input is passed on");
     visitor.write_all(b"the rest").expect("a write");
     drop(visitor);
     let output = output_of(telnet);
@@ -288,11 +295,30 @@ fn at_a_terminal_lines_are_sent_and_nothing_that_comes_controls_it() {
     // Others at the terminal, the shell for one, do not notice.
     assert!(!fcntl_getfl(terminal.inside.as_fd()).expect("flags").contains(OFlags::NONBLOCK));
     terminal.type_in(b"\x04");
-    assert_eq!(visitor.read(&mut [0]).expect("an end"), 0, "Ctrl-D ends the input");
+    assert_eq!(read_rest(&mut visitor), "", "Ctrl-D ends the input");
     visitor.write_all(b"goodbye\r\n").expect("a write");
     drop(visitor);
     terminal.await_text("goodbye");
     terminal.await_text("closed by the server");
+    assert_eq!(terminal.wait(), Some(0));
+}
+
+#[test]
+fn the_news_of_the_end_comes_behind_all_of_the_text() {
+    let server = Server::new();
+    let Some(mut terminal) = Terminal::start(&server.telnet()) else { return };
+    let mut visitor = server.accept();
+    terminal.await_text(r"Ctrl-D ends\r\n");
+    let before = terminal.seen.len();
+    // More than a terminal holds, and less than the output queue holds before the server is no longer read.
+    let text: String = (0..4000).map(|number| format!("line {number}\r\n")).collect();
+    visitor.write_all(text.as_bytes()).expect("a write");
+    visitor.shutdown(Shutdown::Write).expect("an end");
+    // It knows of the end while nobody looks at the screen.
+    assert_eq!(read_rest(&mut visitor), "");
+    terminal.await_text(r"closed by the server\r\n");
+    let seen = String::from_utf8_lossy(&terminal.seen[before..]).into_owned();
+    assert!(seen == text + "closed by the server\r\n", "{seen}");
     assert_eq!(terminal.wait(), Some(0));
 }
 
@@ -303,6 +329,6 @@ fn an_interrupt_ends_the_program_at_once() {
     let mut visitor = server.accept();
     terminal.await_text("connected to");
     terminal.type_in(b"\x03");
-    assert_eq!(visitor.read(&mut [0]).expect("an end"), 0);
+    assert_eq!(read_rest(&mut visitor), "");
     assert_eq!(terminal.wait(), Some(130));
 }
