@@ -148,22 +148,29 @@ impl Poller {
     /// the wait after one that failed, which takes no time.
     pub(crate) fn wait(&mut self, batch: &mut Vec<Event>, timeout: Option<Duration>) -> io::Result<()> {
         if self.failed {
-            rearm(&self.inner)?;
-            self.failed = false;
-            return Ok(());
+            return self.recover();
         }
         let waited = match &mut self.wait {
             #[cfg(all(target_os = "linux", not(polling_test_poll_backend)))]
             Waiting::Direct(events) => direct::wait(&self.inner, events, batch, timeout),
             Waiting::Portable(events) => portable::wait(&self.inner, events, batch, timeout),
         };
-        self.failed = waited.is_err();
-        match waited {
-            // The `poll` backend marks a notification before it sends it. A wait that begins in between finds the mark
-            // and nothing to read: it was notified.
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
-            waited => waited,
-        }
+        waited.or_else(|error| self.fail(error))
+    }
+
+    #[cold]
+    fn fail(&mut self, error: io::Error) -> io::Result<()> {
+        self.failed = true;
+        // The `poll` backend marks a notification before it sends it. A wait that begins in between finds the mark and
+        // nothing to read: it was notified.
+        if error.kind() == io::ErrorKind::WouldBlock { Ok(()) } else { Err(error) }
+    }
+
+    #[cold]
+    fn recover(&mut self) -> io::Result<()> {
+        rearm(&self.inner)?;
+        self.failed = false;
+        Ok(())
     }
 }
 
