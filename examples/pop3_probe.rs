@@ -12,10 +12,12 @@ mod command;
 mod failure;
 #[path = "pop3_probe/md5.rs"]
 mod md5;
+#[path = "pop3_probe/prompt.rs"]
+mod prompt;
 #[path = "pop3_probe/session.rs"]
 mod session;
 
-use std::io::{self, BufRead, Write};
+use std::io::{self, BufRead, IsTerminal, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -102,17 +104,20 @@ fn password() -> Result<String, Failure> {
     if let Ok(password) = std::env::var("POP3_PASSWORD") {
         return Ok(password);
     }
+    let asked = if io::stdin().is_terminal() { prompt::ask("password: ") } else { first_line() };
+    asked.map_err(|_| Failure::Account("no password: neither POP3_PASSWORD nor standard input has one"))
+}
+
+fn first_line() -> io::Result<String> {
     let mut line = String::new();
-    match io::stdin().lock().read_line(&mut line) {
-        Ok(0) | Err(_) => {
-            Err(Failure::Account("no password: neither POP3_PASSWORD nor standard input has one"))
-        }
-        Ok(_) => Ok(line.trim_end_matches(['\r', '\n']).to_owned()),
+    match io::stdin().lock().read_line(&mut line)? {
+        0 => Err(io::ErrorKind::UnexpectedEof.into()),
+        _ => Ok(line.trim_end_matches(['\r', '\n']).to_owned()),
     }
 }
 
-const PASSWORD: &str =
-    "Whose mailbox it is; the password is in POP3_PASSWORD, or the first line of standard input";
+const PASSWORD: &str = "Whose mailbox it is; the password is in POP3_PASSWORD, or the first line of standard input; \
+                        a terminal is asked for it and does not show it";
 
 const EXIT_STATUS: &str = "\
 Exit status:

@@ -21,9 +21,11 @@ use asyncore::{
 
 mod capture;
 mod script;
+mod terminal;
 
 pub use capture::captured;
 pub use script::{Call, Script};
+pub use terminal::Terminal;
 
 /// Every snippet of the documents is a test: one line a page.
 #[cfg(doctest)]

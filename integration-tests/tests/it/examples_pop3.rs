@@ -2,17 +2,19 @@
 //! or not at all.
 
 use std::fs;
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream};
 use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use asyncore::Result;
 use asyncore::testing::{Peer, Simulation};
-use integration_tests::DEADLINE;
+use asyncore::{Result, SIGINT};
+use integration_tests::{DEADLINE, Terminal, in_time};
 use rustix::process::{Pid, Signal, getuid, kill_process};
+use rustix::termios::{LocalModes, tcgetattr};
 
 use crate::examples::command;
 
@@ -50,6 +52,75 @@ fn a_real_server_is_read_whole_with_apop_and_with_a_password() {
     assert_eq!(output.status.code(), Some(8), "{output:?}");
     let text = String::from_utf8(output.stderr).unwrap();
     assert!(text.starts_with("error: the server refused APOP: "), "{text}");
+}
+
+#[test]
+fn a_terminal_asks_for_the_password_and_does_not_show_it() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let Some(mut terminal) = at_a_terminal(&listener) else { return };
+    assert!(!echoes(&terminal));
+    // What is rubbed out is no part of it.
+    terminal.type_in(b"secrex\x7ft\n");
+    let server = in_time(move || answer_all(&listener));
+    assert_eq!(server, ["CAPA", "USER bob", "PASS secret", "STAT", "LIST", "UIDL", "QUIT"]);
+    terminal.await_text("0 messages, 0 bytes fetched");
+    assert_eq!(terminal.wait().code(), Some(0));
+    let seen = String::from_utf8_lossy(terminal.seen());
+    assert!(seen.starts_with("password: \r\n") && !seen.contains("sec"), "{seen}");
+    assert!(echoes(&terminal));
+}
+
+#[test]
+fn ctrl_c_instead_of_a_password_ends_the_program_with_the_echo_back() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let Some(mut terminal) = at_a_terminal(&listener) else { return };
+    terminal.type_in(b"sec\x03");
+    let status = terminal.wait();
+    // It has no password when whoever started the tests has interrupts ignored.
+    assert!(status.signal() == Some(SIGINT) || status.code() == Some(2), "{status}");
+    assert!(echoes(&terminal));
+}
+
+#[test]
+fn ctrl_d_instead_of_a_password_is_none() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let Some(mut terminal) = at_a_terminal(&listener) else { return };
+    terminal.type_in(b"\x04");
+    terminal.await_text("error: no password: ");
+    assert_eq!(terminal.wait().code(), Some(2));
+    assert!(echoes(&terminal));
+}
+
+/// The program at a terminal that has just asked.
+fn at_a_terminal(listener: &TcpListener) -> Option<Terminal> {
+    let port = listener.local_addr().unwrap().port().to_string();
+    let mut program = command("pop3_probe", &["127.0.0.1", &port, "bob"]);
+    let mut terminal = Terminal::start(program.env_remove("POP3_PASSWORD"))?;
+    terminal.await_text("password: ");
+    Some(terminal)
+}
+
+fn echoes(terminal: &Terminal) -> bool {
+    tcgetattr(terminal.inside()).unwrap().local_modes.contains(LocalModes::ECHO)
+}
+
+/// Serves an empty mailbox to the next visitor, and returns what was asked.
+fn answer_all(listener: &TcpListener) -> Vec<String> {
+    let (mut visitor, _) = listener.accept().unwrap();
+    visitor.write_all(b"+OK\r\n").unwrap();
+    let mut asked = Vec::new();
+    for line in BufReader::new(visitor.try_clone().unwrap()).lines() {
+        let line = line.unwrap();
+        let answer = match line.as_str() {
+            "CAPA" | "UIDL" => "-ERR\r\n",
+            "STAT" => "+OK 0 0\r\n",
+            "LIST" => "+OK\r\n.\r\n",
+            _ => "+OK\r\n",
+        };
+        visitor.write_all(answer.as_bytes()).unwrap();
+        asked.push(line);
+    }
+    asked
 }
 
 /// A dovecot of our own, with a mailbox for `bob`; it ends with the value.

@@ -3,13 +3,11 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::os::fd::{AsFd, OwnedFd};
 use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use integration_tests::{DEADLINE, in_time};
+use integration_tests::{DEADLINE, Terminal, in_time};
 use rustix::fs::{OFlags, fcntl_getfl};
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
 use crate::examples::command;
 
@@ -211,77 +209,6 @@ fn a_pipe_that_others_share_blocks_again_afterwards() {
     assert_eq!(fcntl_getfl(&shared).expect("flags"), before);
 }
 
-/// A program at a terminal of its own; the test sits at the other side.
-struct Terminal {
-    program: Child,
-    outside: File,
-    inside: OwnedFd,
-    seen: Vec<u8>,
-}
-
-impl Terminal {
-    /// `None` without `setsid`, which gives the program its terminal; says so, and fails in CI.
-    fn start(telnet: &Command) -> Option<Self> {
-        let outside =
-            openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).expect("a terminal");
-        grantpt(&outside).expect("a terminal");
-        unlockpt(&outside).expect("a terminal");
-        let name = ptsname(&outside, Vec::new()).expect("a name");
-        let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
-        let inside = rustix::fs::open(&*name, flags, rustix::fs::Mode::empty()).expect("a terminal");
-        let end = || Stdio::from(inside.try_clone().expect("a descriptor"));
-        let mut command = Command::new("setsid");
-        command.arg("--ctty").arg(telnet.get_program()).args(telnet.get_args());
-        let program = command.env_remove("RUST_LOG").stdin(end()).stdout(end()).stderr(end()).spawn();
-        match program {
-            Ok(program) => Some(Self { program, outside: outside.into(), inside, seen: Vec::new() }),
-            Err(error) => {
-                assert!(std::env::var_os("CI").is_none(), "setsid is missing: {error}");
-                eprintln!("skipped: setsid is missing: {error}");
-                None
-            }
-        }
-    }
-
-    /// Reads until the screen shows `text`.
-    fn await_text(&mut self, text: &str) {
-        let began = Instant::now();
-        let is_there = |seen: &[u8]| seen.escape_ascii().to_string().contains(text);
-        while !is_there(&self.seen) {
-            assert!(began.elapsed() < DEADLINE, "no {text:?} in {}", self.seen.escape_ascii());
-            let mut polled = [rustix::event::PollFd::new(&self.outside, rustix::event::PollFlags::IN)];
-            let tick = rustix::event::Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
-            if rustix::event::poll(&mut polled, Some(&tick)).is_ok_and(|ready| ready > 0) {
-                let mut room = [0; 4096];
-                let count = self.outside.read(&mut room).expect("the screen");
-                self.seen.extend(&room[..count]);
-            }
-        }
-    }
-
-    fn type_in(&mut self, text: &[u8]) {
-        self.outside.write_all(text).expect("the keyboard");
-    }
-
-    fn wait(mut self) -> Option<i32> {
-        let began = Instant::now();
-        loop {
-            if let Some(status) = self.program.try_wait().expect("a status") {
-                return status.code();
-            }
-            assert!(began.elapsed() < DEADLINE, "the program does not end");
-            std::thread::sleep(Duration::from_millis(5));
-        }
-    }
-}
-
-impl Drop for Terminal {
-    fn drop(&mut self) {
-        drop(self.program.kill());
-        drop(self.program.wait());
-    }
-}
-
 #[test]
 fn at_a_terminal_lines_are_sent_and_nothing_that_comes_controls_it() {
     let server = Server::new();
@@ -293,14 +220,14 @@ fn at_a_terminal_lines_are_sent_and_nothing_that_comes_controls_it() {
     visitor.write_all("grüße \x1b[2J\u{9b}31m\r\n".as_bytes()).expect("a write");
     terminal.await_text(r"gr\xc3\xbc\xc3\x9fe ^[[2J\\x9b31m\r\n");
     // Others at the terminal, the shell for one, do not notice.
-    assert!(!fcntl_getfl(terminal.inside.as_fd()).expect("flags").contains(OFlags::NONBLOCK));
+    assert!(!fcntl_getfl(terminal.inside()).expect("flags").contains(OFlags::NONBLOCK));
     terminal.type_in(b"\x04");
     assert_eq!(read_rest(&mut visitor), "", "Ctrl-D ends the input");
     visitor.write_all(b"goodbye\r\n").expect("a write");
     drop(visitor);
     terminal.await_text("goodbye");
     terminal.await_text("closed by the server");
-    assert_eq!(terminal.wait(), Some(0));
+    assert_eq!(terminal.wait().code(), Some(0));
 }
 
 #[test]
@@ -309,7 +236,7 @@ fn the_news_of_the_end_comes_behind_all_of_the_text() {
     let Some(mut terminal) = Terminal::start(&server.telnet()) else { return };
     let mut visitor = server.accept();
     terminal.await_text(r"Ctrl-D ends\r\n");
-    let before = terminal.seen.len();
+    let before = terminal.seen().len();
     // More than a terminal holds, and less than the output queue holds before the server is no longer read.
     let text: String = (0..4000).map(|number| format!("line {number}\r\n")).collect();
     visitor.write_all(text.as_bytes()).expect("a write");
@@ -317,9 +244,9 @@ fn the_news_of_the_end_comes_behind_all_of_the_text() {
     // It knows of the end while nobody looks at the screen.
     assert_eq!(read_rest(&mut visitor), "");
     terminal.await_text(r"closed by the server\r\n");
-    let seen = String::from_utf8_lossy(&terminal.seen[before..]).into_owned();
+    let seen = String::from_utf8_lossy(&terminal.seen()[before..]).into_owned();
     assert!(seen == text + "closed by the server\r\n", "{seen}");
-    assert_eq!(terminal.wait(), Some(0));
+    assert_eq!(terminal.wait().code(), Some(0));
 }
 
 #[test]
@@ -330,5 +257,5 @@ fn an_interrupt_ends_the_program_at_once() {
     terminal.await_text("connected to");
     terminal.type_in(b"\x03");
     assert_eq!(read_rest(&mut visitor), "");
-    assert_eq!(terminal.wait(), Some(130));
+    assert_eq!(terminal.wait().code(), Some(130));
 }
