@@ -1,0 +1,3 @@
+//! The drivers: what talks to a server, and verifies what it answers.
+
+pub(crate) mod lines;

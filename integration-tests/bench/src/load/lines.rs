@@ -1,0 +1,264 @@
+//! A closed loop of lines: every conversation keeps one batch in flight, and takes the whole answer before the next.
+//!
+//! One thread, on level-triggered epoll: a wait, and for each batch a read, a comparison and a write. Every byte that
+//! comes back is compared with what must come.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+use rustix::buffer::spare_capacity;
+use rustix::event::epoll::{self, Event, EventData, EventFlags};
+use rustix::time::Timespec;
+use socket2::SockRef;
+
+/// What a conversation sends at once, and what it must hear.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Batch {
+    pub(crate) request: Vec<u8>,
+    pub(crate) answer: Vec<u8>,
+}
+
+/// How one talks to a server.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Dialogue {
+    /// What comes before the lines, on a socket that blocks.
+    pub(crate) greet: fn(&mut TcpStream) -> io::Result<()>,
+    /// Makes a batch of `depth` lines of `length` bytes. Batches of other variants have other bytes.
+    pub(crate) batch: fn(variant: usize, depth: usize, length: usize) -> Batch,
+}
+
+impl Dialogue {
+    /// Lines that end in CRLF, both ways.
+    pub(crate) const CRLF: Self = Self { greet: |_| Ok(()), batch: |v, d, l| lines(v, d, l, b"\r\n") };
+
+    /// As [`CRLF`](Self::CRLF), and what comes back ends in LF alone.
+    pub(crate) const LF: Self = Self { greet: |_| Ok(()), batch: |v, d, l| lines(v, d, l, b"\n") };
+}
+
+/// Lines of letters, no two neighbours alike.
+fn lines(variant: usize, depth: usize, length: usize, end: &[u8]) -> Batch {
+    let (mut request, mut answer) = (Vec::new(), Vec::new());
+    for line in 0..depth {
+        let letters = (0..length).map(|at| LETTERS[(variant * 7 + line * 3 + at) % LETTERS.len()]);
+        let line: Vec<u8> = letters.collect();
+        request.extend_from_slice(&line);
+        request.extend_from_slice(b"\r\n");
+        answer.extend_from_slice(&line);
+        answer.extend_from_slice(end);
+    }
+    Batch { request, answer }
+}
+
+/// Connections to one server, and what is in flight on them.
+pub(crate) struct Lines {
+    epoll: OwnedFd,
+    events: Vec<Event>,
+    conversations: Vec<Conversation>,
+    greet: fn(&mut TcpStream) -> io::Result<()>,
+    batches: Vec<Batch>,
+    /// Lines in a batch.
+    depth: u64,
+    room: Vec<u8>,
+    /// Conversations with a batch in flight.
+    busy: usize,
+    /// Lines that came back, and how long each took, in nanoseconds.
+    lines: u64,
+    times: Histogram<u64>,
+}
+
+struct Conversation {
+    socket: TcpStream,
+    /// Which batch is in flight, or was.
+    variant: usize,
+    /// Bytes of it that were sent.
+    sent: usize,
+    /// Bytes of its answer that came.
+    heard: usize,
+    since: Instant,
+    /// Batches still to be sent behind it.
+    left: u64,
+}
+
+/// What a stretch of load has shown.
+#[derive(Debug)]
+pub(crate) struct Seen {
+    pub(crate) lines: u64,
+    pub(crate) elapsed: Duration,
+    /// How long lines took, in nanoseconds.
+    pub(crate) times: Histogram<u64>,
+}
+
+impl Lines {
+    /// No conversation yet, and batches of `depth` lines of `length` bytes.
+    pub(crate) fn new(dialogue: Dialogue, depth: usize, length: usize) -> io::Result<Self> {
+        Ok(Self {
+            epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
+            events: Vec::with_capacity(EVENTS),
+            conversations: Vec::new(),
+            greet: dialogue.greet,
+            batches: (0..VARIANTS).map(|variant| (dialogue.batch)(variant, depth, length)).collect(),
+            depth: depth as u64,
+            room: vec![0; READ],
+            busy: 0,
+            lines: 0,
+            times: times(),
+        })
+    }
+
+    /// Connects one more conversation.
+    pub(crate) fn connect(&mut self, to: SocketAddr) -> io::Result<()> {
+        let mut socket = TcpStream::connect(to)?;
+        socket.set_nodelay(true)?;
+        // Closing resets: thousands of ports would be kept for a minute otherwise.
+        SockRef::from(&socket).set_linger(Some(Duration::ZERO))?;
+        (self.greet)(&mut socket)?;
+        socket.set_nonblocking(true)?;
+        let place = self.conversations.len();
+        epoll::add(&self.epoll, &socket, EventData::new_u64(place as u64), EventFlags::IN)?;
+        let variant = place % VARIANTS;
+        let conversation =
+            Conversation { socket, variant, sent: 0, heard: 0, since: Instant::now(), left: 0 };
+        self.conversations.push(conversation);
+        Ok(())
+    }
+
+    /// Has each conversation do `count` batches, and waits for the last answer.
+    pub(crate) fn batches(&mut self, count: u64) -> io::Result<Seen> {
+        self.observe(count, |load| load.busy > 0)
+    }
+
+    /// Loads the server for a time. What is in flight then stays so.
+    pub(crate) fn keep_up(&mut self, time: Duration) -> io::Result<Seen> {
+        let end = Instant::now() + time;
+        self.observe(u64::MAX, |_| Instant::now() < end)
+    }
+
+    fn observe(&mut self, batches: u64, goes_on: impl Fn(&Self) -> bool) -> io::Result<Seen> {
+        let start = Instant::now();
+        for place in 0..self.conversations.len() {
+            self.begin(place, batches)?;
+        }
+        while goes_on(self) {
+            self.turn()?;
+        }
+        let (lines, times) = (std::mem::take(&mut self.lines), std::mem::replace(&mut self.times, times()));
+        Ok(Seen { lines, elapsed: start.elapsed(), times })
+    }
+
+    /// Has one conversation do `count` batches more; one that is in flight is none of them.
+    fn begin(&mut self, place: usize, count: u64) -> io::Result<()> {
+        let conversation = &mut self.conversations[place];
+        let is_busy = conversation.sent > 0;
+        conversation.left = count;
+        if !is_busy && count > 0 {
+            self.busy += 1;
+            self.send_next(place, Instant::now())?;
+        }
+        Ok(())
+    }
+
+    fn send_next(&mut self, place: usize, now: Instant) -> io::Result<()> {
+        let conversation = &mut self.conversations[place];
+        conversation.left -= 1;
+        conversation.variant = (conversation.variant + 1) % VARIANTS;
+        (conversation.sent, conversation.heard, conversation.since) = (0, 0, now);
+        self.send(place)
+    }
+
+    /// Sends what the socket takes, and waits for room if that is not all.
+    fn send(&mut self, place: usize) -> io::Result<()> {
+        let conversation = &mut self.conversations[place];
+        let waited = conversation.sent > 0;
+        let rest = &self.batches[conversation.variant].request[conversation.sent..];
+        let count = match (&conversation.socket).write(rest) {
+            Ok(count) => count,
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => 0,
+            Err(error) => return Err(error),
+        };
+        conversation.sent += count;
+        let waits = count < rest.len();
+        if waits || waited {
+            let flags = if waits { EventFlags::IN | EventFlags::OUT } else { EventFlags::IN };
+            epoll::modify(&self.epoll, &conversation.socket, EventData::new_u64(place as u64), flags)?;
+        }
+        Ok(())
+    }
+
+    /// Waits for answers, and takes them.
+    fn turn(&mut self) -> io::Result<()> {
+        self.events.clear();
+        match epoll::wait(&self.epoll, spare_capacity(&mut self.events), Some(&PATIENCE)) {
+            Ok(0) => return Err(io::Error::other("no answer for ten seconds")),
+            Ok(_) => {}
+            Err(rustix::io::Errno::INTR) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        }
+        for at in 0..self.events.len() {
+            let flags = self.events[at].flags;
+            let place = self.events[at].data.u64().try_into().expect("a place in a list");
+            if flags.contains(EventFlags::OUT) {
+                self.send(place)?;
+            }
+            if flags != EventFlags::OUT {
+                self.hear(place)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn hear(&mut self, place: usize) -> io::Result<()> {
+        let conversation = &mut self.conversations[place];
+        let count = match (&conversation.socket).read(&mut self.room) {
+            Ok(0) => return Err(io::Error::other("the server has closed a connection")),
+            Ok(count) => count,
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
+        let answer = &self.batches[conversation.variant].answer;
+        let expected = answer[conversation.heard..].get(..count);
+        if conversation.sent == 0 || expected != Some(&self.room[..count]) {
+            return Err(io::Error::other(format!(
+                "a wrong answer, {} bytes into a batch",
+                conversation.heard
+            )));
+        }
+        conversation.heard += count;
+        if conversation.heard < answer.len() {
+            return Ok(());
+        }
+        let now = Instant::now();
+        let time = u64::try_from((now - conversation.since).as_nanos()).unwrap_or(u64::MAX);
+        self.times.saturating_record(time);
+        self.lines += self.depth;
+        if conversation.left > 0 {
+            return self.send_next(place, now);
+        }
+        conversation.sent = 0;
+        self.busy -= 1;
+        Ok(())
+    }
+}
+
+/// A histogram of times of up to a minute, in nanoseconds, to three digits.
+fn times() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, 60_000_000_000, 3).expect("bounds in order")
+}
+
+/// How many different batches there are: 64, so that an answer to another batch, or conversation, is a wrong one.
+const VARIANTS: usize = 64;
+
+const LETTERS: &[u8] = b"abcdefghijklmnopqrstuvwxyz";
+
+/// How many events a wait takes: 1024, as the servers.
+const EVENTS: usize = 1024;
+
+/// How much a read takes: 256 KiB, more than any batch.
+const READ: usize = 256 << 10;
+
+/// How long a server may say nothing: ten seconds, a thousand times the slowest answer.
+const PATIENCE: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };

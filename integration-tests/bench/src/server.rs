@@ -1,0 +1,211 @@
+//! A server that is measured: how it is made, started, looked at and stopped.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io::{self, BufRead, BufReader};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::cores::Cores;
+
+/// One of those that are compared.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Peer {
+    /// Its name on the command line and in tables.
+    pub(crate) name: &'static str,
+    /// What it is, in a line below the table.
+    pub(crate) about: &'static str,
+    pub(crate) program: Program,
+}
+
+/// What a peer is made of.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Program {
+    /// A server of this program, by its name in [`servers::run`](crate::servers::run).
+    Serve(&'static str),
+    /// The text of a C program; it takes `ADDR PORT`, and prints `listening on ADDR`.
+    C(&'static str),
+    /// The text of a Python program, and the modules that it needs; it takes `ADDR PORT`, and prints `listening on ADDR`.
+    Python(&'static str, &'static [&'static str]),
+    /// An example of the workspace; it takes `--listen ADDR`, and prints `listening on ADDR`.
+    Example(&'static str),
+    /// A program that is installed, and its arguments for a port of 127.0.0.1. It serves once a connection is taken.
+    Installed(&'static str, fn(u16) -> Vec<String>),
+}
+
+/// How a peer is started.
+#[derive(Clone, Debug)]
+pub(crate) struct Launch {
+    program: OsString,
+    arguments: Arguments,
+}
+
+#[derive(Clone, Debug)]
+enum Arguments {
+    Fixed(Vec<OsString>),
+    ByPort(fn(u16) -> Vec<String>),
+}
+
+/// Where programs are built.
+#[derive(Debug)]
+pub(crate) struct Workshop {
+    folder: tempfile::TempDir,
+}
+
+impl Workshop {
+    pub(crate) fn new() -> io::Result<Self> {
+        Ok(Self { folder: tempfile::tempdir()? })
+    }
+
+    /// Builds what has to be built; an error says what is missing.
+    pub(crate) fn prepare(&self, peer: &Peer) -> io::Result<Launch> {
+        let listen = |words: &[&str]| Arguments::Fixed(words.iter().map(OsString::from).collect());
+        match peer.program {
+            Program::Serve(name) => {
+                let arguments = listen(&["serve", name, "--listen", "127.0.0.1:0"]);
+                Ok(Launch { program: std::env::current_exe()?.into(), arguments })
+            }
+            Program::C(text) => {
+                let program = self.folder.path().join(peer.name);
+                let source = program.with_extension("c");
+                fs::write(&source, text)?;
+                succeed(Command::new("cc").args(["-O2", "-Wall", "-o"]).arg(&program).arg(&source))?;
+                Ok(Launch { program: program.into(), arguments: listen(&["127.0.0.1", "0"]) })
+            }
+            Program::Python(text, modules) => {
+                let imports: String = modules.iter().map(|module| format!("import {module}\n")).collect();
+                succeed(Command::new("python3").args(["-W", "ignore", "-c", &imports]))?;
+                let source = self.folder.path().join(peer.name).with_extension("py");
+                fs::write(&source, text)?;
+                let words = ["-W".into(), "ignore".into(), source.into(), "127.0.0.1".into(), "0".into()];
+                Ok(Launch { program: "python3".into(), arguments: Arguments::Fixed(words.into()) })
+            }
+            Program::Example(name) => {
+                let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+                cargo.args(["build", "-q", "--release", "-p", "examples", "--example", name]);
+                succeed(cargo.current_dir(env!("CARGO_MANIFEST_DIR")))?;
+                // It lies beside this program, whatever the folder for builds is called.
+                let mut program: PathBuf = std::env::current_exe()?;
+                program.pop();
+                program.extend(["examples", name]);
+                Ok(Launch { program: program.into(), arguments: listen(&["--listen", "127.0.0.1:0"]) })
+            }
+            Program::Installed(program, arguments) => {
+                succeed(Command::new(program).arg("--version"))?;
+                Ok(Launch { program: program.into(), arguments: Arguments::ByPort(arguments) })
+            }
+        }
+    }
+}
+
+/// A server in a process of its own; it ends with this value.
+#[derive(Debug)]
+pub(crate) struct Server {
+    process: Child,
+    /// Where it listens.
+    pub(crate) address: SocketAddr,
+}
+
+impl Server {
+    /// Starts it, run by `wrapper` (a tool and its arguments, or nothing), and waits until it listens.
+    pub(crate) fn start(launch: &Launch, wrapper: &[&str], cores: &Cores) -> io::Result<Self> {
+        let mut words = wrapper.iter().map(OsString::from).chain([launch.program.clone()]);
+        let mut command = Command::new(words.next().expect("the program itself"));
+        command.args(words).stdin(Stdio::null()).stdout(Stdio::piped());
+        match &launch.arguments {
+            Arguments::Fixed(words) => {
+                let mut process = cores.spawn(command.args(words))?;
+                let mut line = String::new();
+                if let Some(output) = process.stdout.take() {
+                    BufReader::new(output).read_line(&mut line)?;
+                }
+                let address = line.trim_end().strip_prefix("listening on ").and_then(|at| at.parse().ok());
+                // Made before the check: it ends the process also when that has said something else.
+                let mut server = Self { process, address: (Ipv4Addr::UNSPECIFIED, 0).into() };
+                server.address = address.ok_or_else(|| other(format!("it said {line:?}")))?;
+                Ok(server)
+            }
+            Arguments::ByPort(words) => {
+                let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
+                let process = cores.spawn(command.args(words(address.port())).stdout(Stdio::null()))?;
+                let mut server = Self { process, address };
+                server.wait_until_it_accepts()?;
+                Ok(server)
+            }
+        }
+    }
+
+    fn wait_until_it_accepts(&mut self) -> io::Result<()> {
+        let deadline = Instant::now() + START_TIME;
+        while let Err(error) = TcpStream::connect(self.address) {
+            if let Some(status) = self.process.try_wait()? {
+                return Err(other(format!("it has ended: {status}")));
+            }
+            if Instant::now() > deadline {
+                return Err(error);
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
+    }
+
+    /// The processor time that its threads have taken, in nanoseconds.
+    pub(crate) fn cpu(&self) -> io::Result<u64> {
+        let mut sum = 0;
+        for thread in fs::read_dir(self.file("task"))? {
+            let text = fs::read_to_string(thread?.path().join("schedstat"))?;
+            let first = text.split_ascii_whitespace().next().and_then(|word| word.parse::<u64>().ok());
+            sum += first.ok_or_else(|| other(format!("schedstat holds {text:?}")))?;
+        }
+        Ok(sum)
+    }
+
+    /// Its bytes that are resident in memory.
+    pub(crate) fn resident(&self) -> io::Result<u64> {
+        let status = fs::read_to_string(self.file("status"))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kilobytes = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+        kilobytes.map(|count| count << 10).ok_or_else(|| other("no VmRSS".to_owned()))
+    }
+
+    /// Asks it to end, and waits until it has: a tool that it runs under writes its figures then.
+    pub(crate) fn terminate(mut self) -> io::Result<()> {
+        let pid = rustix::process::Pid::from_child(&self.process);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
+        self.process.wait().map(drop)
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        ["/proc", &self.process.id().to_string(), name].iter().collect()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        drop(self.process.kill());
+        drop(self.process.wait());
+    }
+}
+
+/// Runs a command to its end; an error says what it complained of.
+pub(crate) fn succeed(command: &mut Command) -> io::Result<()> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let output = command.output().map_err(|error| other(format!("{name}: {error}")))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    let last = said.lines().rfind(|line| !line.trim().is_empty()).unwrap_or_default();
+    Err(other(format!("{name}: {last} ({})", output.status)))
+}
+
+fn other(text: String) -> io::Error {
+    io::Error::other(text)
+}
+
+/// How long a server that says nothing may take to accept: 10 s, many times what the slowest takes.
+const START_TIME: Duration = Duration::from_secs(10);

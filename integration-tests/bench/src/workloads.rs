@@ -1,0 +1,3 @@
+//! What is measured: a file for each workload.
+
+pub(crate) mod echo;

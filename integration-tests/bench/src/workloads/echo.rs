@@ -1,0 +1,127 @@
+//! Lines sent back: what a line costs, and how long it takes.
+
+use std::fmt;
+use std::io;
+use std::str::FromStr;
+use std::time::Duration;
+
+use crate::cli::Bench;
+use crate::load::lines::{Dialogue, Lines};
+use crate::report::{Metric, Sample};
+use crate::rounds::Plan;
+use crate::server::{Launch, Peer, Program, Server};
+
+/// Lines sent back: lines a second, processor time, latency, system calls and instructions.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Options {
+    /// Connections, lines in flight on each, bytes a line; can be given several times.
+    #[arg(long, value_name = "'CONNS DEPTH LEN'", default_values = SETTINGS)]
+    setting: Vec<Setting>,
+}
+
+pub(crate) fn run(bench: &mut Bench, options: &Options) -> io::Result<()> {
+    let peers: Vec<Peer> = PEERS.iter().map(|(peer, _)| *peer).collect();
+    for setting in &options.setting {
+        let plan = Plan {
+            workload: "echo",
+            setting: &setting.to_string(),
+            metrics: METRICS,
+            reference: "c",
+            rounds: bench.common.rounds,
+        };
+        bench.measure(plan, &peers, |bench, peer, launch| {
+            let dialogue =
+                PEERS.iter().find(|(known, _)| known.name == peer.name).map_or(Dialogue::CRLF, |of| of.1);
+            measure(bench, *setting, dialogue, launch)
+        })?;
+    }
+    Ok(())
+}
+
+fn measure(bench: &Bench, setting: Setting, dialogue: Dialogue, launch: &Launch) -> io::Result<Sample> {
+    let server = Server::start(launch, &[], &bench.cores)?;
+    let mut load = setting.connect(&server, dialogue)?;
+    load.keep_up(WARM_UP)?;
+    let before = server.cpu()?;
+    let seen = load.keep_up(bench.common.time())?;
+    let cpu = server.cpu()? - before;
+    let microseconds = |quantile| seen.times.value_at_quantile(quantile) as f64 / 1000.0;
+    Ok(Sample::new()
+        .with("lines", seen.lines as f64 / seen.elapsed.as_secs_f64())
+        .with("cpu", cpu as f64 / seen.lines as f64)
+        .with("p50", microseconds(0.5))
+        .with("p99", microseconds(0.99))
+        .with("p99.9", microseconds(0.999)))
+}
+
+/// How many conversations there are, and what each has in flight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Setting {
+    connections: usize,
+    depth: usize,
+    length: usize,
+}
+
+impl Setting {
+    fn connect(&self, server: &Server, dialogue: Dialogue) -> io::Result<Lines> {
+        let mut load = Lines::new(dialogue, self.depth, self.length)?;
+        for _ in 0..self.connections {
+            load.connect(server.address)?;
+        }
+        Ok(load)
+    }
+}
+
+impl FromStr for Setting {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let numbers: Result<Vec<usize>, _> = text.split_whitespace().map(str::parse).collect();
+        match numbers.as_deref() {
+            Ok(&[connections, depth, length]) if connections.min(depth).min(length) > 0 => {
+                Ok(Self { connections, depth, length })
+            }
+            _ => Err("expected three numbers, such as '64 16 64'".to_owned()),
+        }
+    }
+}
+
+impl fmt::Display for Setting {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{} {} {}", self.connections, self.depth, self.length)
+    }
+}
+
+/// Those that are compared, and how one talks to them.
+const PEERS: &[(Peer, Dialogue)] = &[
+    (
+        Peer {
+            name: "asynchat",
+            about: "asynchat, as the README shows it",
+            program: Program::Serve("asynchat"),
+        },
+        Dialogue::CRLF,
+    ),
+    (
+        Peer {
+            name: "c",
+            about: "C by hand on epoll: one read, memchr, one write",
+            program: Program::C(include_str!("../../c/echo.c")),
+        },
+        Dialogue::CRLF,
+    ),
+];
+
+/// What shows different costs: latency, a line a read, pipelining, many connections, framing.
+const SETTINGS: [&str; 5] = ["1 1 64", "64 1 64", "64 16 64", "1000 4 64", "16 256 16"];
+
+const METRICS: &[Metric] = &[
+    Metric { name: "lines", head: "lines/s", compared: true },
+    Metric { name: "cpu", head: "CPU ns/line", compared: true },
+    Metric { name: "p50", head: "p50 µs", compared: false },
+    Metric { name: "p99", head: "p99 µs", compared: false },
+    Metric { name: "p99.9", head: "p99.9 µs", compared: false },
+];
+
+/// What is not counted at the start of a round: 0.3 s, in which buffers and the system's windows grow.
+const WARM_UP: Duration = Duration::from_millis(300);
