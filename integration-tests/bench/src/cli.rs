@@ -14,7 +14,7 @@ use crate::report::{Sample, Table};
 use crate::rounds::{Plan, interleave, progress};
 use crate::server::{Launch, Peer, Workshop};
 use crate::servers;
-use crate::workloads::echo;
+use crate::workloads::{echo, split};
 
 /// Measures what the libraries cost, beside their neighbours. Without a workload it measures all of them.
 #[derive(Debug, Parser)]
@@ -29,6 +29,7 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Workload {
     Echo(echo::Options),
+    Split(split::Options),
     /// Serves, for the measurement: a server of this program.
     #[command(hide = true)]
     Serve {
@@ -81,6 +82,7 @@ impl Bench {
     fn run(&mut self, workload: &Workload) -> io::Result<()> {
         match workload {
             Workload::Echo(options) => echo::run(self, options),
+            Workload::Split(options) => split::run(self, options),
             Workload::Serve { name, listen } => servers::run(name, *listen),
         }
     }

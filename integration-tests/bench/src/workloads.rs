@@ -1,3 +1,4 @@
 //! What is measured: a file for each workload.
 
 pub(crate) mod echo;
+pub(crate) mod split;
