@@ -6,10 +6,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use clap::builder::RangedU64ValueParser;
 use clap::{CommandFactory, Parser, Subcommand};
 use serde_json::json;
 
 use crate::cores::Cores;
+use crate::counting::Tool;
 use crate::report::{Sample, Table};
 use crate::rounds::{Plan, interleave, progress};
 use crate::server::{Launch, Peer, Workshop};
@@ -43,11 +45,11 @@ pub(crate) enum Workload {
 #[derive(Debug, clap::Args)]
 pub(crate) struct Common {
     /// Rounds; each peer is measured once in each, and the medians are shown.
-    #[arg(long, global = true, default_value_t = 9, value_name = "N")]
+    #[arg(long, global = true, default_value_t = 9, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     pub(crate) rounds: usize,
     /// Seconds that a peer is measured in a round.
-    #[arg(long, global = true, default_value_t = 1.0, value_name = "S")]
-    seconds: f64,
+    #[arg(long = "seconds", global = true, default_value = "1", value_name = "S", value_parser = seconds)]
+    pub(crate) time: Duration,
     /// Who is measured, by name; all who are there, if not given.
     #[arg(long, global = true, value_delimiter = ',', value_name = "NAMES")]
     peers: Vec<String>,
@@ -57,16 +59,17 @@ pub(crate) struct Common {
     /// The core that what drives them runs on.
     #[arg(long, global = true, default_value_t = 1, value_name = "CORE")]
     driver_core: usize,
+    /// Counts system calls (strace) and instructions (valgrind) as well, where these tools are installed.
+    #[arg(long, global = true)]
+    counts: bool,
     /// Writes all figures to a file.
     #[arg(long, global = true, value_name = "FILE")]
     json: Option<PathBuf>,
 }
 
-impl Common {
-    /// How long a peer is measured in a round.
-    pub(crate) fn time(&self) -> Duration {
-        Duration::try_from_secs_f64(self.seconds).unwrap_or_default()
-    }
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().map_err(|error| format!("{error}"))?;
+    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
 }
 
 /// What a workload is run with, and what it has found so far.
@@ -75,10 +78,30 @@ pub(crate) struct Bench {
     pub(crate) common: Common,
     pub(crate) cores: Cores,
     workshop: Workshop,
+    /// The tools that count, if that was asked for and they are there.
+    tools: Vec<Tool>,
     tables: Vec<Table>,
+    /// What the reader should know of the figures.
+    notes: Vec<String>,
+    /// Names of `--peers` that no workload has had so far.
+    unknown: Vec<String>,
 }
 
 impl Bench {
+    fn new(common: Common) -> io::Result<Self> {
+        let cores = Cores::pin(common.server_core, common.driver_core);
+        let mut notes = vec![cores.note.clone()];
+        let mut tools = Vec::new();
+        for tool in [Tool::Strace, Tool::Callgrind].into_iter().filter(|_| common.counts) {
+            match tool.try_it() {
+                Ok(()) => tools.push(tool),
+                Err(error) => notes.push(format!("not counted: {error}")),
+            }
+        }
+        let unknown = common.peers.clone();
+        Ok(Self { common, cores, workshop: Workshop::new()?, tools, tables: Vec::new(), notes, unknown })
+    }
+
     fn run(&mut self, workload: &Workload) -> io::Result<()> {
         match workload {
             Workload::Echo(options) => echo::run(self, options),
@@ -87,52 +110,86 @@ impl Bench {
         }
     }
 
-    /// Whether a peer is to be measured.
-    pub(crate) fn is_chosen(&self, peer: &str) -> bool {
-        self.common.peers.is_empty() || self.common.peers.iter().any(|name| name == peer)
-    }
-
     /// Measures the chosen ones of `peers`, in rounds, and shows the table.
     pub(crate) fn measure(
         &mut self,
         plan: Plan<'_>,
         peers: &[Peer],
-        mut measure: impl FnMut(&Self, &Peer, &Launch) -> io::Result<Sample>,
+        measure: impl FnMut(&Self, &Peer, &Launch) -> io::Result<Sample>,
     ) -> io::Result<()> {
-        let chosen: Vec<&Peer> = peers.iter().filter(|peer| self.is_chosen(peer.name)).collect();
+        self.measure_and_count(plan, peers, measure, |_, _, _, _| Ok(Sample::new()))
+    }
+
+    /// As [`measure`](Self::measure); behind the rounds `count` is called for each peer with each tool that counts.
+    pub(crate) fn measure_and_count(
+        &mut self,
+        plan: Plan<'_>,
+        peers: &[Peer],
+        mut measure: impl FnMut(&Self, &Peer, &Launch) -> io::Result<Sample>,
+        mut count: impl FnMut(&Self, &Peer, &Launch, Tool) -> io::Result<Sample>,
+    ) -> io::Result<()> {
+        let chosen = self.choose(peers, |peer| peer.name);
         let mut launches = Vec::new();
         for peer in &chosen {
             progress(&format!("{} {}: {}", plan.workload, plan.setting, peer.name));
             launches.push(self.workshop.prepare(peer).map_err(|error| error.to_string()));
         }
         let names: Vec<_> = chosen.iter().map(|peer| (peer.name, peer.about)).collect();
-        let table = interleave(plan, &names, |place| match &launches[place] {
+        let mut table = interleave(plan, &names, |place| match &launches[place] {
             Ok(launch) => measure(self, chosen[place], launch),
             Err(missing) => Err(io::Error::other(missing.as_str())),
         });
+        for (place, launch) in launches.iter().enumerate() {
+            let (Ok(launch), row) = (launch, &mut table.rows[place]) else { continue };
+            for &tool in self.tools.iter().filter(|_| row.failure.is_none()) {
+                progress(&format!("{} {}: {tool:?}: {}", plan.workload, plan.setting, row.peer));
+                match count(self, chosen[place], launch, tool) {
+                    Ok(sample) => row.samples.push(sample),
+                    Err(error) => self.notes.push(format!("{}: {tool:?}: {error}", row.peer)),
+                }
+            }
+        }
+        progress("");
         self.show(table)
+    }
+
+    /// Those of `peers` that are to be measured: all, or those named by `--peers`.
+    pub(crate) fn choose<'a, P>(&mut self, peers: &'a [P], name: impl Fn(&P) -> &str) -> Vec<&'a P> {
+        let named = &self.common.peers;
+        let is_chosen = |peer: &&P| named.is_empty() || named.iter().any(|known| known == name(peer));
+        let chosen: Vec<&P> = peers.iter().filter(is_chosen).collect();
+        self.unknown.retain(|unknown| chosen.iter().all(|peer| name(peer) != unknown));
+        chosen
     }
 
     /// Shows a table, and keeps it for the report.
     pub(crate) fn show(&mut self, table: Table) -> io::Result<()> {
-        writeln!(io::stdout(), "{table}")?;
-        self.tables.push(table);
+        if !table.rows.is_empty() {
+            writeln!(io::stdout(), "{table}")?;
+            self.tables.push(table);
+        }
         Ok(())
     }
 
     /// Writes what was asked for besides the tables.
     fn finish(&self) -> io::Result<()> {
+        for note in &self.notes {
+            writeln!(io::stdout(), "{note}")?;
+        }
         if let Some(path) = &self.common.json {
             let tables: Vec<_> = self.tables.iter().map(Table::json).collect();
             let report = json!({
-                "cores": self.cores.note,
+                "notes": self.notes,
                 "rounds": self.common.rounds,
-                "seconds": self.common.seconds,
+                "seconds": self.common.time.as_secs_f64(),
                 "tables": tables,
             });
             std::fs::write(path, format!("{report:#}\n"))?;
         }
-        Ok(())
+        match self.unknown.as_slice() {
+            [] => Ok(()),
+            unknown => Err(io::Error::other(format!("no such peer: {}", unknown.join(", ")))),
+        }
     }
 }
 
@@ -153,9 +210,7 @@ fn run(workload: Option<Workload>, common: Common) -> io::Result<()> {
     if let Some(Workload::Serve { name, listen }) = workload {
         return servers::run(&name, listen);
     }
-    let cores = Cores::pin(common.server_core, common.driver_core);
-    writeln!(io::stdout(), "{}\n", cores.note)?;
-    let mut bench = Bench { common, cores, workshop: Workshop::new()?, tables: Vec::new() };
+    let mut bench = Bench::new(common)?;
     match workload {
         Some(workload) => bench.run(&workload)?,
         None => {

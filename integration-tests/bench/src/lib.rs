@@ -3,23 +3,24 @@
 //! # The shape
 //!
 //! - A **server** is a function `serve(TcpListener) -> io::Result<()>` in a file of its own below `servers/`, which uses
-//!   nothing else of this crate. It has a name in [`servers::run`]; `bench serve NAME` runs it.
-//! - A **peer** ([`server::Peer`]) is a name in a table and a [`server::Program`]: such a server, a C file (`c/`), a Python
-//!   file (`python/`), an example of the workspace, or something installed. [`server::Workshop::prepare`] says how to start
+//!   nothing else of this crate. It has a name in `servers::run`; `bench serve NAME` runs it.
+//! - A **peer** (`server::Peer`) is a name in a table and a `server::Program`: such a server, a C file (`c/`), a Python
+//!   file (`python/`), an example of the workspace, or something installed. `server::Workshop::prepare` says how to start
 //!   it, or what is missing.
-//! - A **workload** is a file below `workloads/`: its peers, its settings, its [`report::Metric`]s, the clap type of its
-//!   options, and `run(&mut Bench, &Options)`. It hands a closure to [`cli::Bench::measure`], which measures a peer once
-//!   and answers a [`report::Sample`]; what comes of it is a [`report::Table`], with a column for each metric. What has no
-//!   peers of that kind calls [`rounds::interleave`] itself, and [`cli::Bench::show`].
+//! - A **workload** is a file below `workloads/`: its peers, its settings, its `report::Metric`s, the clap type of its
+//!   options, and `run(&mut Bench, &Options)`. It hands a closure to `cli::Bench::measure`, which measures a peer once
+//!   and answers a `report::Sample`; what comes of it is a `report::Table`, with a column for each metric. What has no
+//!   peers of that kind calls `rounds::interleave` itself, and `cli::Bench::show`.
 //! - A **load** is a file below `load/`: the driver of a workload. It lives in this process, and verifies what comes back.
 //!
-//! To add a workload: its file, its variant in [`cli::Workload`], and a line in [`cli::Bench::run`].
+//! To add a workload: its file, its variant in `cli::Workload`, and a line in `cli::Bench::run`.
 
 #![cfg(target_os = "linux")]
 #![expect(dead_code, reason = "what servers and workloads share is more than those that are here use")]
 
 mod cli;
 mod cores;
+mod counting;
 mod load;
 mod report;
 mod rounds;

@@ -110,7 +110,9 @@ impl Table {
 impl fmt::Display for Table {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut lines = vec![vec![format!("{} {}", self.workload, self.setting).trim().to_owned()]];
-        for metric in self.metrics {
+        let is_there = |metric: &&Metric| self.rows.iter().any(|row| row.median(metric.name).is_some());
+        let metrics: Vec<&Metric> = self.metrics.iter().filter(is_there).collect();
+        for metric in &metrics {
             lines[0].push(metric.head.to_owned());
             if metric.compared {
                 lines[0].push("ratio".to_owned());
@@ -118,7 +120,7 @@ impl fmt::Display for Table {
         }
         for row in self.rows.iter().filter(|row| !row.samples.is_empty()) {
             let mut line = vec![row.peer.to_owned()];
-            for metric in self.metrics {
+            for metric in &metrics {
                 line.push(row.median(metric.name).map_or_else(|| "-".to_owned(), figure));
                 if metric.compared {
                     let ratio = self.reference().and_then(|reference| row.ratio(metric.name, reference));

@@ -175,7 +175,14 @@ impl Server {
     pub(crate) fn terminate(mut self) -> io::Result<()> {
         let pid = rustix::process::Pid::from_child(&self.process);
         rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
-        self.process.wait().map(drop)
+        let deadline = Instant::now() + STOP_TIME;
+        while self.process.try_wait()?.is_none() {
+            if Instant::now() > deadline {
+                return Err(other("it does not end".to_owned()));
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
     }
 
     fn file(&self, name: &str) -> PathBuf {
@@ -209,3 +216,6 @@ fn other(text: String) -> io::Error {
 
 /// How long a server that says nothing may take to accept: 10 s, many times what the slowest takes.
 const START_TIME: Duration = Duration::from_secs(10);
+
+/// How long a server may take to end when asked to: 20 s, for a tool that has much to write.
+const STOP_TIME: Duration = Duration::from_secs(20);

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use crate::cli::Bench;
+use crate::counting::Tool;
 use crate::load::lines::{Dialogue, Lines};
 use crate::report::{Metric, Sample};
 use crate::rounds::Plan;
@@ -29,13 +30,18 @@ pub(crate) fn run(bench: &mut Bench, options: &Options) -> io::Result<()> {
             reference: "c",
             rounds: bench.common.rounds,
         };
-        bench.measure(plan, &peers, |bench, peer, launch| {
-            let dialogue =
-                PEERS.iter().find(|(known, _)| known.name == peer.name).map_or(Dialogue::CRLF, |of| of.1);
-            measure(bench, *setting, dialogue, launch)
-        })?;
+        bench.measure_and_count(
+            plan,
+            &peers,
+            |bench, peer, launch| measure(bench, *setting, dialogue(peer), launch),
+            |bench, peer, launch, tool| count(bench, *setting, dialogue(peer), launch, tool),
+        )?;
     }
     Ok(())
+}
+
+fn dialogue(peer: &Peer) -> Dialogue {
+    PEERS.iter().find(|(known, _)| known.name == peer.name).map_or(Dialogue::CRLF, |(_, dialogue)| *dialogue)
 }
 
 fn measure(bench: &Bench, setting: Setting, dialogue: Dialogue, launch: &Launch) -> io::Result<Sample> {
@@ -43,7 +49,7 @@ fn measure(bench: &Bench, setting: Setting, dialogue: Dialogue, launch: &Launch)
     let mut load = setting.connect(&server, dialogue)?;
     load.keep_up(WARM_UP)?;
     let before = server.cpu()?;
-    let seen = load.keep_up(bench.common.time())?;
+    let seen = load.keep_up(bench.common.time)?;
     let cpu = server.cpu()? - before;
     let microseconds = |quantile| seen.times.value_at_quantile(quantile) as f64 / 1000.0;
     Ok(Sample::new()
@@ -52,6 +58,27 @@ fn measure(bench: &Bench, setting: Setting, dialogue: Dialogue, launch: &Launch)
         .with("p50", microseconds(0.5))
         .with("p99", microseconds(0.99))
         .with("p99.9", microseconds(0.999)))
+}
+
+/// What one more line costs, in what the tool counts.
+fn count(
+    bench: &Bench,
+    setting: Setting,
+    dialogue: Dialogue,
+    launch: &Launch,
+    tool: Tool,
+) -> io::Result<Sample> {
+    let batch = (setting.connections * setting.depth) as u64;
+    let cost = tool.count(launch, &bench.cores, |server, more| {
+        let mut load = setting.connect(server, dialogue)?;
+        let batches = if more { FEW_BATCHES + COUNTED_LINES.div_ceil(batch) } else { FEW_BATCHES };
+        Ok(load.batches(batches)?.lines)
+    })?;
+    let metric = match tool {
+        Tool::Strace => "calls",
+        Tool::Callgrind => "instructions",
+    };
+    Ok(Sample::new().with(metric, cost))
 }
 
 /// How many conversations there are, and what each has in flight.
@@ -121,7 +148,15 @@ const METRICS: &[Metric] = &[
     Metric { name: "p50", head: "p50 µs", compared: false },
     Metric { name: "p99", head: "p99 µs", compared: false },
     Metric { name: "p99.9", head: "p99.9 µs", compared: false },
+    Metric { name: "calls", head: "calls/line", compared: false },
+    Metric { name: "instructions", head: "instr./line", compared: true },
 ];
 
 /// What is not counted at the start of a round: 0.3 s, in which buffers and the system's windows grow.
 const WARM_UP: Duration = Duration::from_millis(300);
+
+/// The batches of each conversation in the shorter of two counted runs: 4, by which all buffers are made.
+const FEW_BATCHES: u64 = 4;
+
+/// How many lines more the longer run has, at least: 10,000, a few seconds for a server under a tool.
+const COUNTED_LINES: u64 = 10_000;
