@@ -64,8 +64,8 @@ struct Text {
 
 pub(crate) fn run(bench: &mut Bench, options: &Options) -> io::Result<()> {
     // Nothing waits and nothing is shared here: a tenth of the time shows as much.
-    let time = bench.common.time() / 10;
-    let ways: Vec<&Way> = WAYS.iter().filter(|way| bench.is_chosen(way.0)).collect();
+    let time = bench.common.time / 10;
+    let ways: Vec<&Way> = bench.choose(WAYS, |way| way.0);
     let names: Vec<_> = ways.iter().map(|way| (way.0, way.1)).collect();
     for &cut in &options.cut {
         for &messages in &options.messages {
