@@ -3,7 +3,8 @@
 //! # The shape
 //!
 //! - A **server** is a function `serve(TcpListener) -> io::Result<()>` in a file of its own below `servers/`, which uses
-//!   nothing else of this crate. It has a name in `servers::run`; `bench serve NAME` runs it.
+//!   nothing else of this crate, but for what those by hand have in common (`lines.rs`). It has a name in
+//!   `servers::run`; `bench serve NAME` runs it.
 //! - A **peer** (`server::Peer`) is a name in a table and a `server::Program`: such a server, a C file (`c/`), a Python
 //!   file (`python/`), an example of the workspace, or something installed. `server::Workshop::prepare` says how to start
 //!   it, or what is missing.
@@ -22,6 +23,7 @@ mod cli;
 mod cores;
 mod counting;
 mod load;
+mod peers;
 mod report;
 mod rounds;
 mod server;

@@ -94,7 +94,9 @@ impl Workshop {
                 Ok(Launch { program: program.into(), arguments: listen(&["--listen", "127.0.0.1:0"]) })
             }
             Program::Installed(program, arguments) => {
-                succeed(Command::new(program).arg("--version"))?;
+                // It need not know the word, only be there.
+                let known = Command::new(program).arg("--version").output();
+                known.map_err(|error| other(format!("{program}: {error}")))?;
                 Ok(Launch { program: program.into(), arguments: Arguments::ByPort(arguments) })
             }
         }

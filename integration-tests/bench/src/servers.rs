@@ -6,11 +6,30 @@ use std::net::{SocketAddr, TcpListener};
 use socket2::{Domain, Socket, Type};
 
 mod asynchat;
+#[cfg(not(polling_test_poll_backend))]
+mod calloop;
+mod lines;
+mod message_io;
+mod mio;
+mod raw_polling;
+mod room_asynchat;
+mod room_tokio;
+mod tokio_lines;
+mod tokio_tuned;
 
 /// Listens, says where, and serves for ever.
 pub(crate) fn run(name: &str, at: SocketAddr) -> io::Result<()> {
     let serve = match name {
         "asynchat" => asynchat::serve,
+        #[cfg(not(polling_test_poll_backend))]
+        "calloop" => calloop::serve,
+        "message-io" => return message_io::serve(at, announce),
+        "mio" => mio::serve,
+        "polling" => raw_polling::serve,
+        "room-asynchat" => room_asynchat::serve,
+        "room-tokio" => room_tokio::serve,
+        "tokio" => tokio_lines::serve,
+        "tokio-tuned" => tokio_tuned::serve,
         _ => return Err(io::Error::other(format!("no server is called {name}"))),
     };
     let socket = Socket::new(Domain::for_address(at), Type::STREAM, None)?;
@@ -18,8 +37,12 @@ pub(crate) fn run(name: &str, at: SocketAddr) -> io::Result<()> {
     socket.bind(&at.into())?;
     socket.listen(BACKLOG)?;
     let listener = TcpListener::from(socket);
-    writeln!(io::stdout(), "listening on {}", listener.local_addr()?)?;
+    announce(listener.local_addr()?)?;
     serve(listener)
+}
+
+fn announce(address: SocketAddr) -> io::Result<()> {
+    writeln!(io::stdout(), "listening on {address}")
 }
 
 /// The backlog of every server: 4096, more than the connections that any driver has under way.

@@ -38,12 +38,16 @@ impl Dialogue {
     pub(crate) const LF: Self = Self { greet: |_| Ok(()), batch: |v, d, l| lines(v, d, l, b"\n") };
 }
 
+/// The text of one line of a batch.
+pub(crate) fn letters(variant: usize, line: usize, length: usize) -> Vec<u8> {
+    (0..length).map(|at| LETTERS[(variant * 7 + line * 3 + at) % LETTERS.len()]).collect()
+}
+
 /// Lines of letters, no two neighbours alike.
 fn lines(variant: usize, depth: usize, length: usize, end: &[u8]) -> Batch {
     let (mut request, mut answer) = (Vec::new(), Vec::new());
     for line in 0..depth {
-        let letters = (0..length).map(|at| LETTERS[(variant * 7 + line * 3 + at) % LETTERS.len()]);
-        let line: Vec<u8> = letters.collect();
+        let line = letters(variant, line, length);
         request.extend_from_slice(&line);
         request.extend_from_slice(b"\r\n");
         answer.extend_from_slice(&line);

@@ -8,9 +8,10 @@ use std::time::Duration;
 use crate::cli::Bench;
 use crate::counting::Tool;
 use crate::load::lines::{Dialogue, Lines};
+use crate::peers::ECHO;
 use crate::report::{Metric, Sample};
 use crate::rounds::Plan;
-use crate::server::{Launch, Peer, Program, Server};
+use crate::server::{Launch, Peer, Server};
 
 /// Lines sent back: lines a second, processor time, latency, system calls and instructions.
 #[derive(Clone, Debug, clap::Args)]
@@ -21,7 +22,7 @@ pub(crate) struct Options {
 }
 
 pub(crate) fn run(bench: &mut Bench, options: &Options) -> io::Result<()> {
-    let peers: Vec<Peer> = PEERS.iter().map(|(peer, _)| *peer).collect();
+    let peers: Vec<Peer> = ECHO.iter().map(|(peer, _)| *peer).collect();
     for setting in &options.setting {
         let plan = Plan {
             workload: "echo",
@@ -41,7 +42,7 @@ pub(crate) fn run(bench: &mut Bench, options: &Options) -> io::Result<()> {
 }
 
 fn dialogue(peer: &Peer) -> Dialogue {
-    PEERS.iter().find(|(known, _)| known.name == peer.name).map_or(Dialogue::CRLF, |(_, dialogue)| *dialogue)
+    ECHO.iter().find(|(known, _)| known.name == peer.name).map_or(Dialogue::CRLF, |(_, dialogue)| *dialogue)
 }
 
 fn measure(bench: &Bench, setting: Setting, dialogue: Dialogue, launch: &Launch) -> io::Result<Sample> {
@@ -118,26 +119,6 @@ impl fmt::Display for Setting {
         write!(out, "{} {} {}", self.connections, self.depth, self.length)
     }
 }
-
-/// Those that are compared, and how one talks to them.
-const PEERS: &[(Peer, Dialogue)] = &[
-    (
-        Peer {
-            name: "asynchat",
-            about: "asynchat, as the README shows it",
-            program: Program::Serve("asynchat"),
-        },
-        Dialogue::CRLF,
-    ),
-    (
-        Peer {
-            name: "c",
-            about: "C by hand on epoll: one read, memchr, one write",
-            program: Program::C(include_str!("../../c/echo.c")),
-        },
-        Dialogue::CRLF,
-    ),
-];
 
 /// What shows different costs: latency, a line a read, pipelining, many connections, framing.
 const SETTINGS: [&str; 5] = ["1 1 64", "64 1 64", "64 16 64", "1000 4 64", "16 256 16"];
