@@ -16,7 +16,7 @@ use crate::report::{Sample, Table};
 use crate::rounds::{Plan, interleave, progress};
 use crate::server::{Launch, Peer, Workshop};
 use crate::servers;
-use crate::workloads::{echo, split};
+use crate::workloads::{echo, idle, split};
 
 /// Measures what the libraries cost, beside their neighbours. Without a workload it measures all of them.
 #[derive(Debug, Parser)]
@@ -31,6 +31,7 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Workload {
     Echo(echo::Options),
+    Idle(idle::Options),
     Split(split::Options),
     /// Serves, for the measurement: a server of this program.
     #[command(hide = true)]
@@ -105,6 +106,7 @@ impl Bench {
     fn run(&mut self, workload: &Workload) -> io::Result<()> {
         match workload {
             Workload::Echo(options) => echo::run(self, options),
+            Workload::Idle(options) => idle::run(self, options),
             Workload::Split(options) => split::run(self, options),
             Workload::Serve { name, listen } => servers::run(name, *listen),
         }
@@ -160,6 +162,11 @@ impl Bench {
         let chosen: Vec<&P> = peers.iter().filter(is_chosen).collect();
         self.unknown.retain(|unknown| chosen.iter().all(|peer| name(peer) != unknown));
         chosen
+    }
+
+    /// Adds what the reader should know of the figures.
+    pub(crate) fn note(&mut self, note: String) {
+        self.notes.push(note);
     }
 
     /// Shows a table, and keeps it for the report.

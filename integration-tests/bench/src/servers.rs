@@ -8,6 +8,7 @@ use socket2::{Domain, Socket, Type};
 mod asynchat;
 #[cfg(not(polling_test_poll_backend))]
 mod calloop;
+mod idle;
 mod lines;
 mod message_io;
 mod mio;
@@ -23,6 +24,7 @@ pub(crate) fn run(name: &str, at: SocketAddr) -> io::Result<()> {
         "asynchat" => asynchat::serve,
         #[cfg(not(polling_test_poll_backend))]
         "calloop" => calloop::serve,
+        "idle" => idle::serve,
         "message-io" => return message_io::serve(at, announce),
         "mio" => mio::serve,
         "polling" => raw_polling::serve,

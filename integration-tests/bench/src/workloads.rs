@@ -1,4 +1,5 @@
 //! What is measured: a file for each workload.
 
 pub(crate) mod echo;
+pub(crate) mod idle;
 pub(crate) mod split;

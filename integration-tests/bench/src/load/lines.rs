@@ -4,6 +4,7 @@
 //! comes back is compared with what must come.
 
 use std::io::{self, ErrorKind, Read, Write};
+use std::mem;
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
@@ -129,6 +130,22 @@ impl Lines {
         Ok(())
     }
 
+    /// Connects `count` conversations, each of which does a batch at once; a bounded number is under way at a time.
+    pub(crate) fn open(&mut self, to: SocketAddr, count: usize) -> io::Result<Seen> {
+        let start = Instant::now();
+        for _ in 0..count {
+            self.connect(to)?;
+            self.begin(self.conversations.len() - 1, 1)?;
+            while self.busy >= OPENING {
+                self.turn()?;
+            }
+        }
+        while self.busy > 0 {
+            self.turn()?;
+        }
+        Ok(self.seen(start))
+    }
+
     /// Has each conversation do `count` batches, and waits for the last answer.
     pub(crate) fn batches(&mut self, count: u64) -> io::Result<Seen> {
         self.observe(count, |load| load.busy > 0)
@@ -148,8 +165,13 @@ impl Lines {
         while goes_on(self) {
             self.turn()?;
         }
-        let (lines, times) = (std::mem::take(&mut self.lines), std::mem::replace(&mut self.times, times()));
-        Ok(Seen { lines, elapsed: start.elapsed(), times })
+        Ok(self.seen(start))
+    }
+
+    /// What was seen since it was asked last.
+    fn seen(&mut self, start: Instant) -> Seen {
+        let (lines, times) = (mem::take(&mut self.lines), mem::replace(&mut self.times, times()));
+        Seen { lines, elapsed: start.elapsed(), times }
     }
 
     /// Has one conversation do `count` batches more; one that is in flight is none of them.
@@ -257,6 +279,9 @@ fn times() -> Histogram<u64> {
 const VARIANTS: usize = 64;
 
 const LETTERS: &[u8] = b"abcdefghijklmnopqrstuvwxyz";
+
+/// How many connections are opened at a time: 64, fewer than any server's backlog.
+const OPENING: usize = 64;
 
 /// How many events a wait takes: 1024, as the servers.
 const EVENTS: usize = 1024;

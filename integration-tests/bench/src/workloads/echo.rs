@@ -41,7 +41,8 @@ pub(crate) fn run(bench: &mut Bench, options: &Options) -> io::Result<()> {
     Ok(())
 }
 
-fn dialogue(peer: &Peer) -> Dialogue {
+/// How one talks to a peer.
+pub(crate) fn dialogue(peer: &Peer) -> Dialogue {
     ECHO.iter().find(|(known, _)| known.name == peer.name).map_or(Dialogue::CRLF, |(_, dialogue)| *dialogue)
 }
 
@@ -134,7 +135,7 @@ const METRICS: &[Metric] = &[
 ];
 
 /// What is not counted at the start of a round: 0.3 s, in which buffers and the system's windows grow.
-const WARM_UP: Duration = Duration::from_millis(300);
+pub(crate) const WARM_UP: Duration = Duration::from_millis(300);
 
 /// The batches of each conversation in the shorter of two counted runs: 4, by which all buffers are made.
 const FEW_BATCHES: u64 = 4;
