@@ -1,11 +1,16 @@
 //! How the example servers start and stop.
 
+use std::env;
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use asyncore::{ChannelId, Dispatcher, Map, Result, Thread};
-use tracing_subscriber::EnvFilter;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 /// How long a server that was told to stop waits for its peers to take what is queued: 5 s, more than a healthy
 /// connection needs and less than anybody waits at a terminal.
@@ -21,6 +26,12 @@ pub struct Common {
 }
 
 impl Common {
+    /// For a program that reads its arguments by itself; the others flatten this into theirs.
+    #[must_use]
+    pub const fn new(verbose: u8) -> Self {
+        Self { verbose }
+    }
+
     /// Runs a server until its last channel is gone: `start` puts its listeners into the map.
     ///
     /// An interrupt or a request to terminate ends it in good order, a second one at once.
@@ -62,19 +73,18 @@ impl Common {
     /// Sends the log to standard error: warnings and errors, unless more is asked for.
     pub fn log(&self) {
         let level = match self.verbose {
-            0 => "warn",
-            1 => "info",
-            2 => "debug",
-            _ => "trace",
+            0 => LevelFilter::WARN,
+            1 => LevelFilter::INFO,
+            2 => LevelFilter::DEBUG,
+            _ => LevelFilter::TRACE,
         };
-        let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+        // `EnvFilter` would bring regular expressions along, a third of the program.
+        let asked = env::var("RUST_LOG").ok().and_then(|targets| targets.parse().ok());
+        let filter = asked.unwrap_or_else(|| Targets::new().with_default(level));
         // It would report a full or closed standard error with `eprintln!`, which panics there.
-        let log = tracing_subscriber::fmt()
-            .log_internal_errors(false)
-            .with_env_filter(filter)
-            .with_writer(io::stderr);
-        if let Err(error) = log.try_init() {
-            complain(&*error);
+        let log = fmt::layer().log_internal_errors(false).with_writer(io::stderr);
+        if let Err(error) = tracing_subscriber::registry().with(log).with(filter).try_init() {
+            complain(&error);
         }
     }
 }

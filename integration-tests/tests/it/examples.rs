@@ -20,13 +20,54 @@ const SERVERS: [&str; 7] =
 #[cfg(polling_test_poll_backend)]
 const SERVERS: [&str; 5] = ["echo_server", "raw_echo_server", "chat_room", "tcp_proxy", "http_proxy"];
 
+/// Those that are no servers.
+const CLIENTS: [&str; 3] = ["http_get", "telnet", "pop3_probe"];
+
 #[test]
 fn each_program_explains_itself() {
-    for name in SERVERS.iter().chain(&["http_get", "telnet", "pop3_probe"]) {
+    for name in SERVERS.iter().chain(&CLIENTS) {
         let help = command(name, &["--help"]).output().expect("the program to run");
         let text = String::from_utf8(help.stdout).expect("text");
         assert!(help.status.success(), "{name}: {:?}", help.status);
         assert!(text.contains("Usage:") && text.contains("--verbose"), "{name}: {text}");
+    }
+}
+
+#[test]
+fn each_program_refuses_an_option_that_it_does_not_know() {
+    for name in SERVERS.iter().chain(&CLIENTS) {
+        let refused = command(name, &["--bogus"]).output().expect("the program to run");
+        let text = String::from_utf8(refused.stderr).expect("text");
+        assert_eq!(refused.status.code(), Some(2), "{name}: {text}");
+        assert!(text.starts_with("error: ") && text.contains("'--bogus'"), "{name}: {text}");
+        assert!(text.contains("try '--help'"), "{name}: {text}");
+        assert_eq!(refused.stdout, b"", "{name}");
+    }
+}
+
+#[test]
+fn the_log_is_as_the_option_says_unless_rust_log_says_otherwise() {
+    for name in SERVERS {
+        let log = |option: &str, asked: Option<&str>| {
+            let mut command = with_free_ports(name, "127.0.0.1:0");
+            let mut server = Program::start(
+                command.arg(option).envs(asked.map(|asked| ("RUST_LOG", asked))).stderr(Stdio::piped()),
+            );
+            server.address();
+            server.signal(Signal::TERM);
+            let mut text = String::new();
+            let mut errors = server.child.stderr.take().expect("a pipe");
+            errors.read_to_string(&mut text).expect("text");
+            assert!(server.wait().success(), "{name}: {text}");
+            text
+        };
+        let text = log("-v", None);
+        assert!(text.contains("asyncore::listener") && !text.contains("asyncore::map"), "{name}: {text}");
+        let text = log("-vv", None);
+        assert!(text.contains("asyncore::listener") && text.contains("asyncore::map"), "{name}: {text}");
+        assert_eq!(log("-vv", Some("warn")), "", "{name}");
+        let text = log("--verbose", Some("warn,asyncore::map=debug"));
+        assert!(!text.contains("asyncore::listener") && text.contains("asyncore::map"), "{name}: {text}");
     }
 }
 
