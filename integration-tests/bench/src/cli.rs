@@ -16,7 +16,7 @@ use crate::report::{Sample, Table};
 use crate::rounds::{Plan, interleave, progress};
 use crate::server::{Launch, Peer, Workshop};
 use crate::servers;
-use crate::workloads::{echo, idle, split};
+use crate::workloads::{broadcast, echo, idle, split};
 
 /// Measures what the libraries cost, beside their neighbours. Without a workload it measures all of them.
 #[derive(Debug, Parser)]
@@ -31,6 +31,7 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Workload {
     Echo(echo::Options),
+    Broadcast(broadcast::Options),
     Idle(idle::Options),
     Split(split::Options),
     /// Serves, for the measurement: a server of this program.
@@ -106,6 +107,7 @@ impl Bench {
     fn run(&mut self, workload: &Workload) -> io::Result<()> {
         match workload {
             Workload::Echo(options) => echo::run(self, options),
+            Workload::Broadcast(options) => broadcast::run(self, options),
             Workload::Idle(options) => idle::run(self, options),
             Workload::Split(options) => split::run(self, options),
             Workload::Serve { name, listen } => servers::run(name, *listen),

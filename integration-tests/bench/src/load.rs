@@ -1,3 +1,4 @@
 //! The drivers: what talks to a server, and verifies what it answers.
 
 pub(crate) mod lines;
+pub(crate) mod room;

@@ -1,5 +1,6 @@
 //! What is measured: a file for each workload.
 
+pub(crate) mod broadcast;
 pub(crate) mod echo;
 pub(crate) mod idle;
 pub(crate) mod split;
