@@ -14,11 +14,20 @@ use rustix::process::{Pid, Signal, kill_process};
 
 /// Those that live in another loop need a poller that has a descriptor.
 #[cfg(not(polling_test_poll_backend))]
-const SERVERS: [&str; 7] =
-    ["echo_server", "raw_echo_server", "chat_room", "tcp_proxy", "http_proxy", "in_tokio", "in_calloop"];
+const SERVERS: [&str; 8] = [
+    "echo_server",
+    "raw_echo_server",
+    "chat_room",
+    "kv_server",
+    "tcp_proxy",
+    "http_proxy",
+    "in_tokio",
+    "in_calloop",
+];
 
 #[cfg(polling_test_poll_backend)]
-const SERVERS: [&str; 5] = ["echo_server", "raw_echo_server", "chat_room", "tcp_proxy", "http_proxy"];
+const SERVERS: [&str; 6] =
+    ["echo_server", "raw_echo_server", "chat_room", "kv_server", "tcp_proxy", "http_proxy"];
 
 /// Those that are no servers.
 const CLIENTS: [&str; 3] = ["http_get", "telnet", "pop3_probe"];

@@ -1,0 +1,104 @@
+//! What the clients share: the databases, and what bounds them all together.
+
+use std::net::SocketAddr;
+use std::time::{Instant, SystemTime};
+
+use asynchat::{AsyncChat, OnTooLong, Terminator};
+use asyncore::{ChannelId, Limits, ListenOptions, Map, Result, WhenFull};
+
+use super::client::{Client, Session};
+use super::database::Database;
+
+/// The server's state.
+#[derive(Debug)]
+pub(crate) struct Server {
+    pub(crate) databases: [Database; DATABASES],
+    /// The bytes of all commands that have begun.
+    pub(crate) held: usize,
+    /// What ends a header, and a command that was typed. Cloning it costs less than making it anew.
+    pub(crate) line: Terminator,
+    clock: Clock,
+    last_client: u32,
+}
+
+/// The time in milliseconds since 1970, which setting the system's date does not change.
+#[derive(Debug)]
+struct Clock {
+    started: Instant,
+    started_at: i64,
+}
+
+impl Server {
+    /// A number for a client that no other has had.
+    pub(crate) fn next_client(&mut self) -> u32 {
+        self.last_client += 1;
+        self.last_client
+    }
+
+    /// The database that a client has selected.
+    pub(crate) fn database(&mut self, session: &Session) -> &mut Database {
+        &mut self.databases[session.database]
+    }
+
+    /// The time in milliseconds since 1970.
+    pub(crate) fn now(&self) -> i64 {
+        let passed = self.clock.started.elapsed().as_millis();
+        self.clock.started_at.saturating_add(passed.try_into().unwrap_or(i64::MAX))
+    }
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let started_at = since_1970.as_millis().try_into().unwrap_or_default();
+        Self {
+            databases: std::array::from_fn(Database::new),
+            held: 0,
+            line: Terminator::lf(),
+            clock: Clock { started: Instant::now(), started_at },
+            last_client: 0,
+        }
+    }
+}
+
+/// Listens for clients: the listeners.
+pub(crate) fn listen(map: &mut Map<Server>, at: SocketAddr) -> Result<Vec<ChannelId>> {
+    let mut limits = Limits::default();
+    limits.output = OUTPUT_LIMIT;
+    let mut options = ListenOptions::default();
+    options.limits = Some(limits);
+    options.total = CLIENTS;
+    options.when_full = WhenFull::Refuse;
+    options.refusal = "-ERR max number of clients reached\r\n".into();
+    map.listen_with(at, options, |_peer| conversation())
+}
+
+/// The channel of one client.
+pub(crate) fn conversation() -> AsyncChat<Client> {
+    AsyncChat::new(Client::default())
+        .terminator(Terminator::lf())
+        .message_limit(INLINE_LIMIT)
+        .on_too_long(OnTooLong::Skip)
+}
+
+/// How many databases there are: 16, as of Redis.
+pub(crate) const DATABASES: usize = 16;
+
+/// Most clients at a time: 10,000, as of Redis.
+const CLIENTS: usize = 10_000;
+
+/// Most bytes of a command that was typed, and of a header: 64 KiB, as of Redis.
+const INLINE_LIMIT: usize = 64 << 10;
+
+/// Most arguments of a command: 1,048,576, as of Redis up to its version 6.
+pub(crate) const ARGUMENTS_LIMIT: i64 = 1 << 20;
+
+/// Most bytes of an argument: 512 MiB, as of Redis.
+pub(crate) const ARGUMENT_LIMIT: usize = 512 << 20;
+
+/// Most bytes of commands that have begun and are not complete, of all clients together: 1 GiB, which Redis allows each
+/// client. Whose command would go over it is closed.
+pub(crate) const HELD_LIMIT: usize = 1 << 30;
+
+/// Most bytes of answers that wait, of one client and of all together: 1 GiB, twice the longest text. Redis sets no bound.
+pub(crate) const OUTPUT_LIMIT: usize = 1 << 30;
