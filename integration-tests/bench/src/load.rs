@@ -1,4 +1,5 @@
 //! The drivers: what talks to a server, and verifies what it answers.
 
+pub(crate) mod bulk;
 pub(crate) mod lines;
 pub(crate) mod room;

@@ -9,9 +9,12 @@ mod asynchat;
 #[cfg(not(polling_test_poll_backend))]
 mod calloop;
 mod idle;
+mod large_asynchat;
+mod large_whole;
 mod lines;
 mod message_io;
 mod mio;
+mod pour;
 mod raw_polling;
 mod room_asynchat;
 mod room_tokio;
@@ -25,9 +28,12 @@ pub(crate) fn run(name: &str, at: SocketAddr) -> io::Result<()> {
         #[cfg(not(polling_test_poll_backend))]
         "calloop" => calloop::serve,
         "idle" => idle::serve,
+        "large-asynchat" => large_asynchat::serve,
+        "large-whole" => large_whole::serve,
         "message-io" => return message_io::serve(at, announce),
         "mio" => mio::serve,
         "polling" => raw_polling::serve,
+        "pour" => pour::serve,
         "room-asynchat" => room_asynchat::serve,
         "room-tokio" => room_tokio::serve,
         "tokio" => tokio_lines::serve,

@@ -3,4 +3,5 @@
 pub(crate) mod broadcast;
 pub(crate) mod echo;
 pub(crate) mod idle;
+pub(crate) mod large;
 pub(crate) mod split;
