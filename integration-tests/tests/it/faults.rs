@@ -74,6 +74,17 @@ impl Server {
         assert!(self.process.try_wait().expect("a status").is_none(), "the server has ended");
     }
 
+    /// Stops the process until it is sent a signal to continue: the server, or the tool that it waits for at each call.
+    pub(crate) fn pause(&self) {
+        self.signal(rustix::process::Signal::STOP);
+        let pid = rustix::process::Pid::from_child(&self.process);
+        let status = rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::UNTRACED);
+        assert!(
+            status.is_ok_and(|status| status.is_some_and(|(_, status)| status.stopped())),
+            "{pid} to stop"
+        );
+    }
+
     pub(crate) fn signal(&self, signal: rustix::process::Signal) {
         let pid = rustix::process::Pid::from_child(&self.process);
         rustix::process::kill_process(pid, signal).expect("a signal sent");
@@ -82,6 +93,9 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
+        // A test that failed may have left it stopped.
+        let pid = rustix::process::Pid::from_child(&self.process);
+        rustix::process::kill_process(pid, rustix::process::Signal::CONT).ok();
         // The end of its input ends it, under a tool as well; then there is something to wait for.
         drop(self.process.stdin.take());
         self.process.wait().expect("the end of the server");

@@ -8,6 +8,7 @@ mod chat_ends;
 mod chat_output;
 mod children;
 mod connecting;
+mod costs;
 mod counters;
 mod coupling;
 mod datagrams;
