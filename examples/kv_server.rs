@@ -35,11 +35,13 @@ mod strings;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
-use asyncore::{Map, Options};
+use asynchat::{AsyncChat, OnTooLong, Terminator};
+use asyncore::{ChannelId, Limits, ListenOptions, Map, Options, Result, WhenFull};
 use clap::Parser;
 use examples::program::{Common, STOP_TIME, announce};
 
-use server::Server;
+pub(crate) use client::Client;
+pub(crate) use server::Server;
 
 /// Keeps keys and values in memory for whoever speaks the Redis protocol.
 #[derive(Parser)]
@@ -55,11 +57,41 @@ fn main() -> ExitCode {
     let Arguments { listen, common } = Arguments::parse();
     common.run(|| {
         let mut options = Options::default();
-        options.output = server::OUTPUT_LIMIT;
+        options.output = OUTPUT_LIMIT;
         let mut map = Map::with_options(options)?;
         map.shutdown_on_signals(STOP_TIME)?;
-        let listeners = server::listen(&mut map, listen)?;
+        let listeners = serve(&mut map, listen)?;
         announce(&map, &listeners);
         map.run(&mut Server::default())
     })
 }
+
+/// Listens for clients: the listeners.
+fn serve(map: &mut Map<Server>, at: SocketAddr) -> Result<Vec<ChannelId>> {
+    let mut limits = Limits::default();
+    limits.output = OUTPUT_LIMIT;
+    let mut options = ListenOptions::default();
+    options.limits = Some(limits);
+    options.total = CLIENTS;
+    options.when_full = WhenFull::Refuse;
+    options.refusal = "-ERR max number of clients reached\r\n".into();
+    map.listen_with(at, options, |_peer| conversation())
+}
+
+/// The channel of one client.
+pub(crate) fn conversation() -> AsyncChat<Client> {
+    AsyncChat::new(Client::default())
+        .terminator(Terminator::lf())
+        .message_limit(INLINE_LIMIT)
+        .on_too_long(OnTooLong::Skip)
+}
+
+/// Most clients at a time: 10,000, as of Redis.
+const CLIENTS: usize = 10_000;
+
+/// Most bytes of a command that was typed, and of a header: 64 KiB, as of Redis.
+const INLINE_LIMIT: usize = 64 << 10;
+
+/// Most bytes of answers that wait, of one client and of all together: 1 GiB, twice the longest text. Redis sets no
+/// bound. A client that does not read is not listened to from 64 KiB on.
+const OUTPUT_LIMIT: usize = 1 << 30;

@@ -71,7 +71,7 @@ fn info(call: &mut Call<'_>) -> Result {
     for name in call.arguments.from(2) {
         match find(name) {
             Some(command) => tell(&mut call.reply, command),
-            None => call.reply.null_array(),
+            None => call.reply.null(),
         }
     }
     Ok(())

@@ -59,11 +59,6 @@ impl Reply<'_> {
         self.push((b"*", itoa::Buffer::new().format(length), b"\r\n"));
     }
 
-    /// An array that is not there.
-    pub(crate) fn null_array(&mut self) {
-        self.push(b"*-1\r\n");
-    }
-
     /// A text in lines.
     pub(crate) fn help(&mut self, lines: &[&'static str]) {
         self.array(lines.len());

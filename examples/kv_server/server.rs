@@ -1,12 +1,10 @@
 //! What the clients share: the databases, and what bounds them all together.
 
-use std::net::SocketAddr;
 use std::time::{Instant, SystemTime};
 
-use asynchat::{AsyncChat, OnTooLong, Terminator};
-use asyncore::{ChannelId, Limits, ListenOptions, Map, Result, WhenFull};
+use asynchat::Terminator;
 
-use super::client::{Client, Session};
+use super::client::Session;
 use super::database::Database;
 
 /// The server's state.
@@ -61,34 +59,8 @@ impl Default for Server {
     }
 }
 
-/// Listens for clients: the listeners.
-pub(crate) fn listen(map: &mut Map<Server>, at: SocketAddr) -> Result<Vec<ChannelId>> {
-    let mut limits = Limits::default();
-    limits.output = OUTPUT_LIMIT;
-    let mut options = ListenOptions::default();
-    options.limits = Some(limits);
-    options.total = CLIENTS;
-    options.when_full = WhenFull::Refuse;
-    options.refusal = "-ERR max number of clients reached\r\n".into();
-    map.listen_with(at, options, |_peer| conversation())
-}
-
-/// The channel of one client.
-pub(crate) fn conversation() -> AsyncChat<Client> {
-    AsyncChat::new(Client::default())
-        .terminator(Terminator::lf())
-        .message_limit(INLINE_LIMIT)
-        .on_too_long(OnTooLong::Skip)
-}
-
 /// How many databases there are: 16, as of Redis.
 pub(crate) const DATABASES: usize = 16;
-
-/// Most clients at a time: 10,000, as of Redis.
-const CLIENTS: usize = 10_000;
-
-/// Most bytes of a command that was typed, and of a header: 64 KiB, as of Redis.
-const INLINE_LIMIT: usize = 64 << 10;
 
 /// Most arguments of a command: 1,048,576, as of Redis up to its version 6.
 pub(crate) const ARGUMENTS_LIMIT: i64 = 1 << 20;
@@ -99,6 +71,3 @@ pub(crate) const ARGUMENT_LIMIT: usize = 512 << 20;
 /// Most bytes of commands that have begun and are not complete, of all clients together: 1 GiB, which Redis allows each
 /// client. Whose command would go over it is closed.
 pub(crate) const HELD_LIMIT: usize = 1 << 30;
-
-/// Most bytes of answers that wait, of one client and of all together: 1 GiB, twice the longest text. Redis sets no bound.
-pub(crate) const OUTPUT_LIMIT: usize = 1 << 30;

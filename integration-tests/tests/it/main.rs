@@ -24,6 +24,7 @@ mod examples_embedded;
 mod examples_get;
 mod examples_http;
 mod examples_http_proxy;
+mod examples_kv;
 mod examples_pop3;
 mod examples_proxy;
 mod examples_room;
