@@ -20,7 +20,7 @@ use crate::workloads::{broadcast, echo, idle, large, split};
 
 /// Measures what the libraries cost, beside their neighbours. Without a workload it measures all of them.
 #[derive(Debug, Parser)]
-#[command(name = "bench")]
+#[command(name = "bench", disable_help_subcommand = true)]
 struct Arguments {
     #[command(subcommand)]
     workload: Option<Workload>,

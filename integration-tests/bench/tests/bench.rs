@@ -1,0 +1,76 @@
+//! The program as its user runs it, and what it can show without a clock: the memory of an idle conversation.
+
+#![cfg(target_os = "linux")]
+
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+#[test]
+fn every_workload_explains_itself() {
+    let help = text(&bench(&["--help"]).stdout);
+    let workloads = help.split("Commands:").nth(1).and_then(|rest| rest.split("Options:").next()).unwrap();
+    let names: Vec<&str> = workloads.lines().filter_map(|line| line.split_whitespace().next()).collect();
+    for known in ["echo", "broadcast", "idle", "large", "split"] {
+        assert!(names.contains(&known), "{known} is not in {names:?}");
+    }
+    for name in names {
+        assert!(text(&bench(&[name, "--help"]).stdout).contains("--rounds"), "{name}");
+    }
+}
+
+#[test]
+fn wrong_arguments_are_explained() {
+    for (arguments, complaint) in [
+        (&["echo", "--setting", "1 2"][..], "three numbers"),
+        (&["echo", "--setting", "0 1 64"], "three numbers"),
+        (&["echo", "--rounds", "0"], "not in 1.."),
+        (&["echo", "--seconds=-1"], "negative"),
+        (&["serve", "nothing"], "no server is called nothing"),
+        (&["split", "--peers", "nobody"], "no such peer: nobody"),
+    ] {
+        let output = bench(arguments);
+        assert!(!output.status.success(), "{arguments:?}");
+        assert!(text(&output.stderr).contains(complaint), "{arguments:?}: {output:?}");
+    }
+}
+
+#[test]
+fn an_echo_is_measured_and_verified() {
+    let report = measure(&["echo", "--setting", "2 3 16", "--peers", "asynchat,tokio,mio"]);
+    let rows = report["tables"][0]["rows"].as_array().unwrap();
+    assert_eq!(rows.len(), 3);
+    for row in rows {
+        assert_eq!(row["failure"], Value::Null, "{row}");
+        assert!(row["figures"]["cpu"]["median"].as_f64().unwrap() > 0.0, "{row}");
+        assert_eq!(row["figures"]["lines"]["rounds"].as_array().unwrap().len(), 2, "{row}");
+    }
+}
+
+/// The bound is far above what one takes, about 200 bytes, and far below what a buffer of its own would make of it.
+#[test]
+fn an_idle_conversation_keeps_few_bytes() {
+    let report = measure(&["idle", "--conversations", "4000", "--peers", "asynchat"]);
+    let row = &report["tables"][0]["rows"][0];
+    assert_eq!(row["failure"], Value::Null, "{row}");
+    let bytes = row["figures"]["bytes"]["median"].as_f64().unwrap();
+    assert!((65.0..512.0).contains(&bytes), "{bytes} bytes, 64 of them the handler's");
+}
+
+/// Runs a workload for a moment: what it reports.
+fn measure(arguments: &[&str]) -> Value {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("report.json");
+    let common = ["--rounds", "2", "--seconds", "0.05", "--json", path.to_str().unwrap()];
+    let output = bench(&[arguments, &common[..]].concat());
+    assert!(output.status.success(), "{output:?}");
+    serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap()
+}
+
+fn bench(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_bench")).args(arguments).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
