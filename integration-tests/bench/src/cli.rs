@@ -16,7 +16,7 @@ use crate::report::{Sample, Table};
 use crate::rounds::{Plan, interleave, progress};
 use crate::server::{Launch, Peer, Workshop};
 use crate::servers;
-use crate::workloads::{broadcast, echo, idle, large, split};
+use crate::workloads::{broadcast, echo, idle, kv, large, split};
 
 /// Measures what the libraries cost, beside their neighbours. Without a workload it measures all of them.
 #[derive(Debug, Parser)]
@@ -33,6 +33,7 @@ pub(crate) enum Workload {
     Echo(echo::Options),
     Broadcast(broadcast::Options),
     Idle(idle::Options),
+    Kv(kv::Options),
     Large(large::Options),
     Split(split::Options),
     /// Serves, for the measurement: a server of this program.
@@ -110,6 +111,7 @@ impl Bench {
             Workload::Echo(options) => echo::run(self, options),
             Workload::Broadcast(options) => broadcast::run(self, options),
             Workload::Idle(options) => idle::run(self, options),
+            Workload::Kv(options) => kv::run(self, options),
             Workload::Large(options) => large::run(self, options),
             Workload::Split(options) => split::run(self, options),
             Workload::Serve { name, listen } => servers::run(name, *listen),

@@ -17,7 +17,6 @@
 //! To add a workload: its file, its variant in `cli::Workload`, and a line in `cli::Bench::run`.
 
 #![cfg(target_os = "linux")]
-#![expect(dead_code, reason = "what servers and workloads share is more than those that are here use")]
 
 mod cli;
 mod cores;

@@ -63,7 +63,8 @@ const fn served(name: &'static str, about: &'static str) -> Peer {
     Peer { name, about, program: Program::Serve(name) }
 }
 
-fn redis(port: u16) -> Vec<String> {
+/// The arguments of a `redis-server` that keeps nothing on disk.
+pub(crate) fn redis(port: u16) -> Vec<String> {
     let port = port.to_string();
     ["--port", &port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"].map(str::to_owned).into()
 }

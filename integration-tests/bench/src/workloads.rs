@@ -3,5 +3,6 @@
 pub(crate) mod broadcast;
 pub(crate) mod echo;
 pub(crate) mod idle;
+pub(crate) mod kv;
 pub(crate) mod large;
 pub(crate) mod split;
