@@ -1,5 +1,7 @@
 //! The command line, and what all workloads are run with.
 
+use std::collections::BTreeSet;
+use std::fs;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -10,7 +12,8 @@ use clap::builder::RangedU64ValueParser;
 use clap::{CommandFactory, Parser, Subcommand};
 use serde_json::json;
 
-use crate::cores::Cores;
+use crate::chart;
+use crate::cores::{Cores, machine};
 use crate::counting::Tool;
 use crate::report::{Sample, Table};
 use crate::rounds::{Plan, interleave, progress};
@@ -69,6 +72,9 @@ pub(crate) struct Common {
     /// Writes all figures to a file.
     #[arg(long, global = true, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Draws the medians into a file, as SVG.
+    #[arg(long, global = true, value_name = "FILE")]
+    chart: Option<PathBuf>,
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
@@ -94,7 +100,7 @@ pub(crate) struct Bench {
 impl Bench {
     fn new(common: Common) -> io::Result<Self> {
         let cores = Cores::pin(common.server_core, common.driver_core);
-        let mut notes = vec![cores.note.clone()];
+        let mut notes = vec![cores.note.clone(), machine()];
         let mut tools = Vec::new();
         for tool in [Tool::Strace, Tool::Callgrind].into_iter().filter(|_| common.counts) {
             match tool.try_it() {
@@ -175,30 +181,43 @@ impl Bench {
         self.notes.push(note);
     }
 
-    /// Shows a table, and keeps it for the report.
+    /// Shows a table, and adds it to the files that were asked for: what ends a long run takes little with it.
     pub(crate) fn show(&mut self, table: Table) -> io::Result<()> {
-        if !table.rows.is_empty() {
-            writeln!(io::stdout(), "{table}")?;
-            self.tables.push(table);
+        if table.rows.is_empty() {
+            return Ok(());
+        }
+        writeln!(io::stdout(), "{table}")?;
+        self.tables.push(table);
+        self.write()
+    }
+
+    fn write(&self) -> io::Result<()> {
+        let (rounds, seconds) = (self.common.rounds, self.common.time.as_secs_f64());
+        if let Some(path) = &self.common.chart {
+            let title =
+                format!("Medians of {rounds} rounds of {seconds} s; × is the ratio to the darker bar");
+            fs::write(path, chart::draw(&self.tables, &title))?;
+        }
+        if let Some(path) = &self.common.json {
+            let tables: Vec<_> = self.tables.iter().map(Table::json).collect();
+            let report =
+                json!({ "notes": self.notes, "rounds": rounds, "seconds": seconds, "tables": tables });
+            fs::write(path, format!("{report:#}\n"))?;
         }
         Ok(())
     }
 
-    /// Writes what was asked for besides the tables.
+    /// Says what is to be known of the tables: what each peer is, and how it was measured.
     fn finish(&self) -> io::Result<()> {
+        let mut out = io::stdout();
+        let rows = self.tables.iter().flat_map(|table| &table.rows).filter(|row| row.failure.is_none());
+        for (peer, about) in rows.map(|row| (row.peer, row.about)).collect::<BTreeSet<_>>() {
+            writeln!(out, "{peer:<17}{about}")?;
+        }
         for note in &self.notes {
-            writeln!(io::stdout(), "{note}")?;
+            writeln!(out, "{note}")?;
         }
-        if let Some(path) = &self.common.json {
-            let tables: Vec<_> = self.tables.iter().map(Table::json).collect();
-            let report = json!({
-                "notes": self.notes,
-                "rounds": self.common.rounds,
-                "seconds": self.common.time.as_secs_f64(),
-                "tables": tables,
-            });
-            std::fs::write(path, format!("{report:#}\n"))?;
-        }
+        self.write()?;
         match self.unknown.as_slice() {
             [] => Ok(()),
             unknown => Err(io::Error::other(format!("no such peer: {}", unknown.join(", ")))),

@@ -1,5 +1,6 @@
-//! Which processor core does what: the server has one, what drives it another.
+//! The machine, and which of its cores does what: the server has one, what drives it another.
 
+use std::fs;
 use std::io;
 use std::process::{Child, Command};
 
@@ -50,4 +51,13 @@ fn one(server: usize, driver: usize) -> io::Result<(CpuSet, CpuSet)> {
     let sets = (set(server)?, set(driver)?);
     sched_setaffinity(None, &sets.1)?;
     Ok(sets)
+}
+
+/// What the figures come from: the kernel and the processor.
+pub(crate) fn machine() -> String {
+    let read = |path| fs::read_to_string(path).unwrap_or_default();
+    let processor = read("/proc/cpuinfo");
+    let model = processor.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    let model = model.map_or("an unnamed processor", |(_, model)| model);
+    format!("Linux {}, {model}", read("/proc/sys/kernel/osrelease").trim())
 }

@@ -18,6 +18,7 @@
 
 #![cfg(target_os = "linux")]
 
+mod chart;
 mod cli;
 mod cores;
 mod counting;

@@ -55,6 +55,14 @@ impl Row {
         median(self.figures(metric))
     }
 
+    /// What a quarter of the rounds is below, and a quarter above.
+    pub(crate) fn middle_half(&self, metric: &str) -> Option<(f64, f64)> {
+        let mut figures = self.figures(metric);
+        figures.sort_by(f64::total_cmp);
+        let quarter = figures.len() / 4;
+        Some((*figures.get(quarter)?, *figures.get(figures.len() - 1 - quarter)?))
+    }
+
     /// The median of the ratios of each round; of what was not measured alike, the ratio of the medians.
     pub(crate) fn ratio(&self, metric: &str, reference: &Self) -> Option<f64> {
         let (ours, theirs) = (self.figures(metric), reference.figures(metric));
@@ -79,7 +87,8 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    fn reference(&self) -> Option<&Row> {
+    /// The row that the others are compared with, if it is there.
+    pub(crate) fn reference(&self) -> Option<&Row> {
         self.rows.iter().find(|row| row.peer == self.reference)
     }
 
@@ -161,7 +170,7 @@ fn columns(out: &mut impl Write, lines: &[Vec<String>]) -> fmt::Result {
 }
 
 /// A figure to read: three digits at least, thousands apart.
-fn figure(figure: f64) -> String {
+pub(crate) fn figure(figure: f64) -> String {
     let digits = if figure.abs() < 10.0 {
         2
     } else if figure.abs() < 100.0 {

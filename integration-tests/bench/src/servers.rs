@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener};
 
+use rustix::process::{Signal, set_parent_process_death_signal};
 use socket2::{Domain, Socket, Type};
 
 mod asynchat;
@@ -23,6 +24,8 @@ mod tokio_tuned;
 
 /// Listens, says where, and serves for ever.
 pub(crate) fn run(name: &str, at: SocketAddr) -> io::Result<()> {
+    // Whatever ends the benchmark ends its servers.
+    set_parent_process_death_signal(Some(Signal::KILL))?;
     let serve = match name {
         "asynchat" => asynchat::serve,
         #[cfg(not(polling_test_poll_backend))]
