@@ -60,6 +60,9 @@ pub(crate) struct Common {
     /// Who is measured, by name; all who are there, if not given.
     #[arg(long, global = true, value_delimiter = ',', value_name = "NAMES")]
     peers: Vec<String>,
+    /// Whom the others are compared with, by name; C by hand where there is such, if not given.
+    #[arg(long, global = true, value_name = "NAME")]
+    against: Option<String>,
     /// The core that servers run on.
     #[arg(long, global = true, default_value_t = 0, value_name = "CORE")]
     server_core: usize,
@@ -182,9 +185,13 @@ impl Bench {
     }
 
     /// Shows a table, and adds it to the files that were asked for: what ends a long run takes little with it.
-    pub(crate) fn show(&mut self, table: Table) -> io::Result<()> {
+    pub(crate) fn show(&mut self, mut table: Table) -> io::Result<()> {
         if table.rows.is_empty() {
             return Ok(());
+        }
+        let against = table.rows.iter().find(|row| Some(row.peer) == self.common.against.as_deref());
+        if let Some(row) = against {
+            table.reference = row.peer;
         }
         writeln!(io::stdout(), "{table}")?;
         self.tables.push(table);
