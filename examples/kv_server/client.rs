@@ -151,6 +151,7 @@ impl Chat<Server> for Client {
 
     fn collect_incoming_data(&mut self, cx: &mut Conversation<'_, Server>, data: &[u8]) -> Result<Collected> {
         match self.next {
+            // Behind the others of its command, where the limit of a line does not count.
             Next::Argument(bytes) if data.len() < bytes => {
                 self.gather(cx, |request| request.extend(data));
                 Ok(Collected::Taken)
@@ -169,14 +170,12 @@ impl Chat<Server> for Client {
     }
 
     fn handle_too_long(&mut self, cx: &mut Conversation<'_, Server>, start: &[u8]) -> Result {
-        refuse(
-            cx,
-            match self.next {
-                Next::Command if start.starts_with(b"*") => b"too big mbulk count string",
-                Next::Command => b"too big inline request",
-                _ => b"too big bulk count string",
-            },
-        );
+        let why: &[u8] = match self.next {
+            Next::Command if start.starts_with(b"*") => b"too big mbulk count string",
+            Next::Command => b"too big inline request",
+            _ => b"too big bulk count string",
+        };
+        refuse(cx, why);
         Ok(())
     }
 

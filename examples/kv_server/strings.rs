@@ -107,9 +107,8 @@ impl Condition {
 impl Options {
     fn parse(call: &Call<'_>) -> std::result::Result<Self, Refusal> {
         let mut options = Self::default();
-        let mut unit_before = None;
         let mut words = call.arguments.from(3);
-        let mut time = None;
+        let mut time: Option<(&[u8], i64)> = None;
         while let Some(word) = words.next() {
             let is = |name: &str| word.eq_ignore_ascii_case(name.as_bytes());
             if is("NX") && options.condition != Some(Condition::Exists) {
@@ -122,8 +121,8 @@ impl Options {
                 options.keeps_time = true;
             } else if (is("EX") || is("PX")) && !options.keeps_time {
                 let unit = if is("EX") { 1000 } else { 1 };
-                // The same unit again counts anew; the other one is too much.
-                if unit_before.replace(unit).is_some_and(|before| before != unit) {
+                // Said again, the last one counts; said in the other unit, it is too much.
+                if time.is_some_and(|(_, before)| before != unit) {
                     return Err(Refusal::SYNTAX);
                 }
                 time = Some((words.next().ok_or(Refusal::SYNTAX)?, unit));

@@ -192,6 +192,18 @@ fn a_client_that_goes_amid_a_command_gives_back_what_was_held_for_it() {
 }
 
 #[test]
+fn a_server_that_holds_its_fill_closes_who_sends_more_of_a_command() {
+    let mut kv = Kv::new();
+    // What others have begun.
+    let others = 1 << 30;
+    kv.server.held = others;
+    let mut peer = kv.connect();
+    peer.write_all(b"PING\r\n*2\r\n$4\r\nECHO\r\n$10\r\nhel").expect("a write");
+    run_to_the_end(&mut kv.map, &mut kv.server);
+    assert_eq!(kv.server.held, others);
+}
+
+#[test]
 fn a_client_that_does_not_read_is_not_listened_to() {
     let server = Program::serve("kv_server");
     let mut peer = Peer::connect(&server.address().into());
