@@ -47,6 +47,15 @@ fn an_echo_is_measured_and_verified() {
     }
 }
 
+#[test]
+fn a_room_is_measured_and_verified() {
+    let report = measure(&["broadcast", "--setting", "5 2 3 32", "--peers", "asynchat,c,tokio"]);
+    for row in report["tables"][0]["rows"].as_array().unwrap() {
+        assert_eq!(row["failure"], Value::Null, "{row}");
+        assert!(row["figures"]["cpu"]["median"].as_f64().unwrap() > 0.0, "{row}");
+    }
+}
+
 /// The bound is far above what one takes, about 200 bytes, and far below what a buffer of its own would make of it.
 #[test]
 fn an_idle_conversation_keeps_few_bytes() {
