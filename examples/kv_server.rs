@@ -1,7 +1,8 @@
 //! A key-value server that speaks the Redis protocol: strings and lists, with expiry, in memory.
 //!
-//! Talk to it with `redis-cli -p 6380`, measure it with `redis-benchmark -p 6380`, or type commands into
-//! `nc 127.0.0.1 6380`. How a command is read off the wire is told in `kv_server/client.rs`.
+//! Talk to it with `redis-cli -p 6380`, measure it with `redis-benchmark -p 6380` (which misses `CONFIG`, says so, and
+//! goes on), or type commands into `nc 127.0.0.1 6380`. How a command is read off the wire is told in
+//! `kv_server/client.rs`, and the commands are listed in `kv_server/command.rs`.
 
 #[path = "kv_server/arguments.rs"]
 mod arguments;

@@ -89,7 +89,7 @@ impl<'a> Arguments<'a> {
     }
 
     /// All from one on.
-    pub(crate) fn from(self, first: usize) -> impl Iterator<Item = &'a [u8]> {
+    pub(crate) fn from(self, first: usize) -> impl DoubleEndedIterator<Item = &'a [u8]> {
         (first..self.len()).map(move |index| self.at(index))
     }
 }

@@ -16,8 +16,8 @@ pub(crate) fn lpush(call: &mut Call<'_>) -> Result {
         elements.for_each(|element| list.push_front(element));
         list.len()
     } else {
-        let mut list = VecDeque::new();
-        elements.for_each(|element| list.push_front(element));
+        // The last one stands first.
+        let list: VecDeque<_> = elements.rev().collect();
         let length = list.len();
         database.insert(key, Value::List(list));
         length
