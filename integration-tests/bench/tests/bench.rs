@@ -59,7 +59,7 @@ fn a_room_is_measured_and_verified() {
 /// The bound is far above what one takes, about 200 bytes, and far below what a buffer of its own would make of it.
 #[test]
 fn an_idle_conversation_keeps_few_bytes() {
-    let report = measure(&["idle", "--conversations", "4000", "--peers", "asynchat"]);
+    let report = measure(&["idle", "--conversations", "1000", "--peers", "asynchat"]);
     let row = &report["tables"][0]["rows"][0];
     assert_eq!(row["failure"], Value::Null, "{row}");
     let bytes = row["figures"]["bytes"]["median"].as_f64().unwrap();
