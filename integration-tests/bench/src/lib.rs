@@ -9,15 +9,16 @@
 //!   file (`python/`), an example of the workspace, or something installed. `server::Workshop::prepare` says how to start
 //!   it, or what is missing.
 //! - A **workload** is a file below `workloads/`: its peers, its settings, its `report::Metric`s, the clap type of its
-//!   options, and `run(&mut Bench, &Options)`. It hands a closure to `cli::Bench::measure`, which measures a peer once
+//!   options, and `run(&mut Bench, &Options)`. It hands a closure to `bench::Bench::measure`, which measures a peer once
 //!   and answers a `report::Sample`; what comes of it is a `report::Table`, with a column for each metric. What has no
-//!   peers of that kind calls `rounds::interleave` itself, and `cli::Bench::show`.
+//!   peers of that kind calls `rounds::interleave` itself, and `bench::Bench::show`.
 //! - A **load** is a file below `load/`: the driver of a workload. It lives in this process, and verifies what comes back.
 //!
-//! To add a workload: its file, its variant in `cli::Workload`, and a line in `cli::Bench::run`.
+//! To add a workload: its file, its variant in `cli::Workload`, and a line in `cli::measure`.
 
 #![cfg(target_os = "linux")]
 
+mod bench;
 mod chart;
 mod cli;
 mod cores;

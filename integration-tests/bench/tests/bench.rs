@@ -27,7 +27,7 @@ fn wrong_arguments_are_explained() {
         (&["echo", "--rounds", "0"], "not in 1.."),
         (&["echo", "--seconds=-1"], "negative"),
         (&["serve", "nothing"], "no server is called nothing"),
-        (&["split", "--peers", "nobody"], "no such peer: nobody"),
+        (&["split", "--peers", "nobody"], "not among those measured: nobody"),
     ] {
         let output = bench(arguments);
         assert!(!output.status.success(), "{arguments:?}");

@@ -5,7 +5,7 @@ use std::io;
 use std::str::FromStr;
 use std::time::Duration;
 
-use crate::cli::Bench;
+use crate::bench::Bench;
 use crate::counting::Tool;
 use crate::load::lines::{Dialogue, Lines};
 use crate::peers::ECHO;

@@ -4,7 +4,7 @@ use std::io;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::cli::Bench;
+use crate::bench::Bench;
 use crate::load::lines::{Dialogue, Lines};
 use crate::peers::ECHO;
 use crate::report::{Metric, Sample};

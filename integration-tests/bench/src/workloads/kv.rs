@@ -6,7 +6,7 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::process::Command;
 use std::time::Duration;
 
-use crate::cli::Bench;
+use crate::bench::Bench;
 use crate::peers::redis;
 use crate::report::{Metric, Sample};
 use crate::rounds::Plan;

@@ -4,7 +4,7 @@ use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use crate::cli::Bench;
+use crate::bench::Bench;
 use crate::load::bulk::Bulk;
 use crate::report::{Metric, Sample};
 use crate::rounds::Plan;

@@ -13,7 +13,7 @@ use memchr::memmem::Finder;
 use rustix::time::{ClockId, Timespec, clock_gettime};
 use tokio_util::codec::{AnyDelimiterCodec, Decoder, LinesCodec};
 
-use crate::cli::Bench;
+use crate::bench::Bench;
 use crate::report::{Metric, Sample};
 use crate::rounds::{Plan, interleave};
 
