@@ -10,9 +10,8 @@ use socket2::SockRef;
 
 use crate::carrier::Carrier;
 use crate::interest::Interest;
-use crate::socket::{Moved, Socket, Transport};
+use crate::socket::{Moved, Socket};
 use crate::world::World;
-use crate::{Family, Kind};
 
 /// The socket of a channel that will have one: nothing comes from it, and it takes nothing.
 #[derive(Debug)]
@@ -26,9 +25,7 @@ impl Absent {
     ///
     /// If there is no descriptor left for the one that all of them share.
     pub(crate) fn socket() -> io::Result<Socket> {
-        let absent = Self { nowhere: nowhere()? };
-        // Whatever its family will be.
-        Ok(Socket { transport: Transport::other(absent), family: Family::V6, kind: Kind::Stream })
+        Ok(Socket::other(Self { nowhere: nowhere()? }))
     }
 }
 

@@ -105,10 +105,10 @@ impl Dispatcher {
             _ => Family::Unix,
         };
         let listens = kind == Kind::Stream && options.is_listener()?;
-        let socket = Socket::system(Source::new(fd), family, kind);
+        let socket = Socket::System(Source::new(fd));
         // A stream whose peer has reset it has no address any more; reading tells the rest.
         let peer = if listens { None } else { socket.peer_address().ok().flatten() };
-        Ok(Self::new(socket, if listens { State::Listening } else { State::Open }, peer))
+        Ok(Self::new(socket, family, kind, if listens { State::Listening } else { State::Open }, peer))
     }
 }
 

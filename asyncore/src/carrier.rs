@@ -10,7 +10,7 @@ use socket2::SockRef;
 
 use crate::Address;
 use crate::interest::Interest;
-use crate::socket::{Connecting, Moved, Transport};
+use crate::socket::{Connecting, Moved, Socket};
 use crate::world::World;
 
 /// What carries bytes for a [`Socket`](crate::socket::Socket), and never blocks.
@@ -75,7 +75,7 @@ pub(crate) trait Carrier: fmt::Debug {
     }
 
     /// Takes a connection, and its peer's address if that is told.
-    fn accept(&self) -> io::Result<(Transport, Option<Address>)> {
+    fn accept(&self) -> io::Result<(Socket, Option<Address>)> {
         Err(io::ErrorKind::Unsupported.into())
     }
 

@@ -219,7 +219,7 @@ impl<A: 'static> Map<A> {
     pub(crate) fn drained_to_close(&mut self, id: ChannelId) {
         let Some(Entry { dispatcher, flags, .. }) = Self::entry_in(&mut self.slots, id) else { return };
         let seen_eof = flags.has(Flags::EOF_SEEN);
-        if seen_eof || dispatcher.socket.kind == Kind::Datagram || !dispatcher.socket.half_closes() {
+        if seen_eof || dispatcher.kind == Kind::Datagram || !dispatcher.socket.half_closes() {
             return self.close_as(id, CloseReason::Local);
         }
         if let Err(error) = dispatcher.shutdown_write() {

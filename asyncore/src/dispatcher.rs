@@ -40,6 +40,8 @@ use crate::{Address, CloseReason, Family, Kind, Limits, ListenOptions, TimerId};
 /// ```
 pub struct Dispatcher {
     pub(crate) socket: Socket,
+    pub(crate) family: Family,
+    pub(crate) kind: Kind,
     pub(crate) state: State,
     /// When bytes last moved either way: the lower half of a tick.
     pub(crate) active_at: u32,
@@ -155,9 +157,17 @@ pub(crate) enum Ending {
 }
 
 impl Dispatcher {
-    pub(crate) fn new(socket: Socket, state: State, peer: Option<Address>) -> Self {
+    pub(crate) fn new(
+        socket: Socket,
+        family: Family,
+        kind: Kind,
+        state: State,
+        peer: Option<Address>,
+    ) -> Self {
         Self {
             socket,
+            family,
+            kind,
             state,
             active_at: 0,
             reason: None,
@@ -178,16 +188,16 @@ impl Dispatcher {
     ///
     /// If the system has no descriptor left, or does not know the family.
     pub fn create_socket(family: Family, kind: Kind) -> io::Result<Self> {
-        Ok(Self::from_socket(Socket::create(family, kind)?))
+        Ok(Self::from_socket(Socket::create(family, kind)?, family, kind))
     }
 
     /// A new socket's.
-    pub(crate) fn from_socket(socket: Socket) -> Self {
-        let state = match socket.kind {
+    pub(crate) fn from_socket(socket: Socket, family: Family, kind: Kind) -> Self {
+        let state = match kind {
             Kind::Stream => State::Created,
             Kind::Datagram => State::Open,
         };
-        Self::new(socket, state, None)
+        Self::new(socket, family, kind, state, None)
     }
 
     /// A TCP or Unix-domain listener on `address`, with [`BACKLOG`](crate::BACKLOG) and, for TCP, the address reusable at once.
@@ -265,11 +275,13 @@ impl Dispatcher {
         }
     }
 
-    /// One try: would-block is `None`.
+    /// One try: would-block is `None`. The peer's address is in the same answer: asking later fails when the peer has reset.
     pub(crate) fn accept_one(&self) -> io::Result<Option<Self>> {
         match self.socket.accept() {
             Ok((socket, peer)) => {
-                let mut accepted = Self::new(socket, State::Open, peer);
+                let family = self.family;
+                let peer = peer.or_else(|| (family == Family::Unix).then_some(Address::Unnamed));
+                let mut accepted = Self::new(socket, family, Kind::Stream, State::Open, peer);
                 accepted.limits.clone_from(&self.limits);
                 accepted.apply_nodelay();
                 Ok(Some(accepted))
@@ -289,7 +301,7 @@ impl Dispatcher {
     /// If the socket is connected, connecting or listening, or the address cannot be one.
     pub fn connect(&mut self, address: impl Into<Address>) -> io::Result<()> {
         let address = address.into();
-        if self.socket.kind == Kind::Datagram {
+        if self.kind == Kind::Datagram {
             self.socket.connect(&address)?;
             self.peer = Some(address).into();
             return Ok(());
@@ -363,6 +375,7 @@ impl Dispatcher {
     /// Has the connection that another one has made: its own connect has come to its end.
     pub(crate) fn take_connection(&mut self, other: Self) {
         self.socket = other.socket;
+        self.family = other.family;
         self.peer = other.peer;
         let rare = self.rare();
         rare.racing = None;
@@ -453,13 +466,13 @@ impl Dispatcher {
     /// The family of its addresses.
     #[must_use]
     pub const fn family(&self) -> Family {
-        self.socket.family
+        self.family
     }
 
     /// Whether it carries a stream or datagrams.
     #[must_use]
     pub const fn kind(&self) -> Kind {
-        self.socket.kind
+        self.kind
     }
 
     /// Bytes received so far.

@@ -187,6 +187,6 @@ mod tests {
 
     #[test]
     fn the_size_of_a_slot_is_pinned() {
-        assert!(size_of::<Slot<()>>() <= 128, "{}", size_of::<Slot<()>>());
+        assert!(size_of::<Slot<()>>() <= 120, "{}", size_of::<Slot<()>>());
     }
 }

@@ -14,7 +14,7 @@ use crate::interest::Interest;
 use crate::limits::Wait;
 use crate::nonblocking::NonBlocking;
 use crate::poller::{Poller, Source};
-use crate::socket::{Moved, Socket, Transport};
+use crate::socket::{Moved, Socket};
 use crate::system::moved;
 use crate::world::World;
 use crate::{Dispatcher, Family, Kind, State};
@@ -112,13 +112,12 @@ impl File {
     /// A file of one way begins where a socket is that has ended its other side.
     pub(crate) fn into_dispatcher(self) -> Dispatcher {
         let access = self.access;
-        let socket = Socket { transport: Transport::other(self), family: Family::File, kind: Kind::Stream };
         let state = match access {
             Access::Read => State::WriteClosed,
             Access::Write => State::PeerClosed,
             Access::Both => State::Open,
         };
-        let mut dispatcher = Dispatcher::new(socket, state, None);
+        let mut dispatcher = Dispatcher::new(Socket::other(self), Family::File, Kind::Stream, state, None);
         if access == Access::Write {
             dispatcher.rare().input = Flags::EOF_SEEN;
         }

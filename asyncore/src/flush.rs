@@ -66,7 +66,7 @@ impl<A: 'static> Map<A> {
         let limits = dispatcher.limits.as_ref().unwrap_or(&self.limits);
         let most = limits.ac_out_buffer_size.max(1).min(most);
 
-        let (before, kind) = (outbox.bytes(), dispatcher.socket.kind);
+        let (before, kind) = (outbox.bytes(), dispatcher.kind);
         let filled = catch_unwind(AssertUnwindSafe(|| outbox.fill(most, kind)));
         let made = outbox.bytes() - before;
         self.queued += made;
@@ -85,7 +85,7 @@ impl<A: 'static> Map<A> {
             }
             Err(panic) => return Err(Fault::Panic(describe(panic))),
         }
-        if dispatcher.socket.kind == Kind::Datagram {
+        if dispatcher.kind == Kind::Datagram {
             return self.write_datagrams(id, most);
         }
 

@@ -69,7 +69,9 @@ impl<A: 'static> Map<A> {
             race.unresolved = Some(error.into());
             return Err(race.error().into());
         }
-        let mut dispatcher = Dispatcher::new(Absent::socket()?, State::Connecting, None);
+        let socket = Absent::socket()?;
+        // Whatever its family will be.
+        let mut dispatcher = Dispatcher::new(socket, Family::V6, Kind::Stream, State::Connecting, None);
         dispatcher.rare().racing = Some(Racing::Host(Box::new(race)));
         self.add(dispatcher, handler)
     }

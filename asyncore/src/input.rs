@@ -77,7 +77,7 @@ impl<A: 'static> Map<A> {
         let tick = self.moving_tick();
         let Some(entry) = Self::entry_in(&mut self.slots, id) else { return Ok(Received::End) };
         let dispatcher = &mut entry.dispatcher;
-        let is_stream = dispatcher.socket.kind == Kind::Stream;
+        let is_stream = dispatcher.kind == Kind::Stream;
         let most = if mine {
             self.serving.received = true;
             match self.serving.bytes {
@@ -150,7 +150,7 @@ impl<A: 'static> Map<A> {
         }
         let tick = self.moving_tick();
         let Some(entry) = Self::entry_in(&mut self.slots, id) else { return Ok(None) };
-        if entry.dispatcher.socket.kind != Kind::Datagram {
+        if entry.dispatcher.kind != Kind::Datagram {
             return Err(NO_DATAGRAMS.into());
         }
         if entry.dispatcher.state != State::Open {

@@ -265,7 +265,7 @@ impl<A: 'static> Map<A> {
     ///
     /// If the system has no descriptor left, or does not know the family.
     pub fn create_socket(&self, family: Family, kind: Kind) -> io::Result<Dispatcher> {
-        self.world.create_socket(family, kind).map(Dispatcher::from_socket)
+        Ok(Dispatcher::from_socket(self.world.create_socket(family, kind)?, family, kind))
     }
 
     pub(crate) fn listener(&self, address: Address, options: &ListenOptions) -> io::Result<Dispatcher> {

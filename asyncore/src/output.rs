@@ -143,7 +143,7 @@ impl<A: 'static> Map<A> {
                 Ok(0)
             }
             // An earlier datagram came back; that says nothing of this one.
-            Err(error) if entry.dispatcher.socket.kind == Kind::Datagram && is_refused(&error) => Ok(0),
+            Err(error) if entry.dispatcher.kind == Kind::Datagram && is_refused(&error) => Ok(0),
             Err(error) => self.lost(id, error).map(|()| 0),
         }
     }
@@ -156,7 +156,7 @@ impl<A: 'static> Map<A> {
     pub fn send_to(&mut self, id: ChannelId, data: &[u8], to: &crate::Address) -> Result<bool> {
         let tick = self.moving_tick();
         let Some(entry) = self.live(id) else { return Ok(false) };
-        if entry.dispatcher.socket.kind != Kind::Datagram {
+        if entry.dispatcher.kind != Kind::Datagram {
             return Err(NO_DATAGRAMS.into());
         }
         let is_limited = entry.flags.has(Flags::WRITE_RATE);
@@ -222,7 +222,7 @@ impl<A: 'static> Map<A> {
         }
         let outboxes = &mut self.outboxes;
         let Some(entry) = Self::entry_in(&mut self.slots, id) else { return Pushed::Gone };
-        let kind = entry.dispatcher.socket.kind;
+        let kind = entry.dispatcher.kind;
         let outbox = entry.dispatcher.outbox.get_or_insert_with(|| outboxes.take());
         self.queued += put(outbox, kind);
         outbox.easy = if outbox.has_producer() { 0 } else { limit.min(high_mark) };

@@ -47,25 +47,11 @@ pub enum Kind {
 
 /// A non-blocking socket, or what stands for one: nothing above tells them apart.
 #[derive(Debug)]
-pub(crate) struct Socket {
-    pub(crate) transport: Transport,
-    pub(crate) family: Family,
-    pub(crate) kind: Kind,
-}
-
-/// What carries a socket's bytes.
-#[derive(Debug)]
-pub(crate) enum Transport {
+pub(crate) enum Socket {
     /// A socket of the system's: known by its type, so that reads and writes are plain calls.
     System(Source),
     /// Anything else. A box in a box is one word, so that a slot is no larger for it.
     Other(Box<Box<dyn Carrier>>),
-}
-
-impl Transport {
-    pub(crate) fn other(carrier: impl Carrier + 'static) -> Self {
-        Self::Other(Box::new(Box::new(carrier)))
-    }
 }
 
 /// How far a connect came at once.
@@ -101,52 +87,42 @@ impl Socket {
         };
         let socket = socket2::Socket::new(domain, ty, None)?;
         socket.set_nonblocking(true)?;
-        Ok(Self::system(Source::new(socket.into()), family, kind))
+        Ok(Self::System(Source::new(socket.into())))
     }
 
-    pub(crate) const fn system(source: Source, family: Family, kind: Kind) -> Self {
-        Self { transport: Transport::System(source), family, kind }
+    pub(crate) fn other(carrier: impl Carrier + 'static) -> Self {
+        Self::Other(Box::new(Box::new(carrier)))
     }
 
     #[inline]
     pub(crate) fn is_registered(&self) -> bool {
-        match &self.transport {
-            Transport::System(source) => source.is_registered(),
-            Transport::Other(other) => other.is_registered(),
+        match self {
+            Self::System(source) => source.is_registered(),
+            Self::Other(other) => other.is_registered(),
         }
-    }
-
-    /// Takes a connection, and its peer's address from the same answer: asking later fails when the peer has reset.
-    pub(crate) fn accept(&self) -> io::Result<(Self, Option<Address>)> {
-        let (transport, peer) = (**self).accept()?;
-        let peer = match peer {
-            None if self.family == Family::Unix => Some(Address::Unnamed),
-            peer => peer,
-        };
-        Ok((Self { transport, family: self.family, kind: Kind::Stream }, peer))
     }
 
     #[inline]
     pub(crate) fn recv(&mut self, room: &mut [u8]) -> io::Result<Moved> {
-        match &mut self.transport {
-            Transport::System(source) => source.recv(room),
-            Transport::Other(other) => other.recv(room),
+        match self {
+            Self::System(source) => source.recv(room),
+            Self::Other(other) => other.recv(room),
         }
     }
 
     #[inline]
     pub(crate) fn send(&mut self, data: &[u8]) -> io::Result<Moved> {
-        match &mut self.transport {
-            Transport::System(source) => source.send(data),
-            Transport::Other(other) => other.send(data),
+        match self {
+            Self::System(source) => source.send(data),
+            Self::Other(other) => other.send(data),
         }
     }
 
     #[inline]
     pub(crate) fn send_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<Moved> {
-        match &mut self.transport {
-            Transport::System(source) => source.send_vectored(slices),
-            Transport::Other(other) => other.send_vectored(slices),
+        match self {
+            Self::System(source) => source.send_vectored(slices),
+            Self::Other(other) => other.send_vectored(slices),
         }
     }
 }
@@ -156,18 +132,18 @@ impl Deref for Socket {
     type Target = dyn Carrier;
 
     fn deref(&self) -> &Self::Target {
-        match &self.transport {
-            Transport::System(source) => source,
-            Transport::Other(other) => &***other,
+        match self {
+            Self::System(source) => source,
+            Self::Other(other) => &***other,
         }
     }
 }
 
 impl DerefMut for Socket {
     fn deref_mut(&mut self) -> &mut Self::Target {
-        match &mut self.transport {
-            Transport::System(source) => source,
-            Transport::Other(other) => &mut ***other,
+        match self {
+            Self::System(source) => source,
+            Self::Other(other) => &mut ***other,
         }
     }
 }

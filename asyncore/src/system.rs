@@ -13,7 +13,7 @@ use crate::Address;
 use crate::carrier::Carrier;
 use crate::interest::Interest;
 use crate::poller::Source;
-use crate::socket::{Connecting, Moved, Transport};
+use crate::socket::{Connecting, Moved, Socket};
 use crate::world::World;
 
 impl Carrier for Source {
@@ -75,9 +75,9 @@ impl Carrier for Source {
         SockRef::from(self).listen(i32::try_from(backlog).unwrap_or(i32::MAX))
     }
 
-    fn accept(&self) -> io::Result<(Transport, Option<Address>)> {
+    fn accept(&self) -> io::Result<(Socket, Option<Address>)> {
         let (fd, peer) = rustix::io::retry_on_intr(|| accept_non_blocking(self.as_fd()))?;
-        Ok((Transport::System(Self::new(fd)), peer.as_ref().and_then(Address::from_any)))
+        Ok((Socket::System(Self::new(fd)), peer.as_ref().and_then(Address::from_any)))
     }
 
     fn connect(&self, address: &Address) -> io::Result<Connecting> {

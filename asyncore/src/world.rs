@@ -38,7 +38,7 @@ impl World {
         match self {
             Self::System(_) => Socket::create(family, kind),
             #[cfg(feature = "testing")]
-            Self::Simulated(network) => network.create_socket(family, kind),
+            Self::Simulated(network) => network.create_socket(kind),
         }
     }
 

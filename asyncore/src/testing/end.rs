@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use super::network::Network;
 use super::wire::EndId;
+use crate::Address;
 use crate::carrier::Carrier;
 use crate::interest::Interest;
-use crate::socket::{Connecting, Moved, Socket, Transport};
+use crate::socket::{Connecting, Moved, Socket};
 use crate::world::World;
-use crate::{Address, Kind};
 
 /// One end of a simulated connection; closes when it is dropped.
 pub(crate) struct End {
@@ -38,11 +38,6 @@ impl End {
 
     pub(super) const fn id(&self) -> EndId {
         self.id
-    }
-
-    pub(crate) fn into_socket(self) -> Socket {
-        let family = self.network.wires.borrow().get(self.id).map_or(crate::Family::V4, |wire| wire.family);
-        Socket { transport: Transport::other(self), family, kind: Kind::Stream }
     }
 }
 
@@ -92,13 +87,13 @@ impl Carrier for End {
         self.network.wires.borrow_mut().listen(self.id, usize::try_from(backlog).unwrap_or(usize::MAX))
     }
 
-    fn accept(&self) -> io::Result<(Transport, Option<Address>)> {
+    fn accept(&self) -> io::Result<(Socket, Option<Address>)> {
         // Linux takes a descriptor before it looks for a connection: without one, it fails also when nobody waits.
         let descriptor = self.network.descriptor()?;
         let id = self.network.wires.borrow_mut().accept(self.id)?;
         let peer = self.network.wires.borrow().get(id).and_then(|wire| wire.remote.clone());
         let end = Self::new(self.network.clone(), id, descriptor);
-        Ok((Transport::other(end), Some(peer.unwrap_or(Address::Unnamed))))
+        Ok((Socket::other(end), Some(peer.unwrap_or(Address::Unnamed))))
     }
 
     fn connect(&self, address: &Address) -> io::Result<Connecting> {

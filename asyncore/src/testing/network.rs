@@ -21,7 +21,7 @@ use crate::poller::Event;
 use crate::resolve::Addresses;
 use crate::socket::{Connecting, Moved, Socket};
 use crate::workers::Work;
-use crate::{Address, Family, Kind};
+use crate::{Address, Kind};
 
 /// A simulated network with its clock; every end of it has a handle.
 #[derive(Clone)]
@@ -98,16 +98,16 @@ impl Network {
         self.wires.borrow().now
     }
 
-    pub(crate) fn create_socket(&self, family: Family, kind: Kind) -> io::Result<Socket> {
+    pub(crate) fn create_socket(&self, kind: Kind) -> io::Result<Socket> {
         if kind == Kind::Datagram {
             return Err(io::Error::new(io::ErrorKind::Unsupported, "datagrams are not simulated"));
         }
-        Ok(self.create_end(family)?.into_socket())
+        Ok(Socket::other(self.create_end()?))
     }
 
-    pub(super) fn create_end(&self, family: Family) -> io::Result<End> {
+    pub(super) fn create_end(&self) -> io::Result<End> {
         let descriptor = self.descriptor()?;
-        let id = self.wires.borrow_mut().add(family, Role::Fresh);
+        let id = self.wires.borrow_mut().add(Role::Fresh);
         Ok(End::new(self.clone(), id, descriptor))
     }
 
@@ -236,10 +236,10 @@ impl Wires {
         if most == 0 { Duration::ZERO } else { Duration::from_nanos(self.random.u64(0..=most)) }
     }
 
-    pub(super) fn add(&mut self, family: Family, role: Role) -> EndId {
+    pub(super) fn add(&mut self, role: Role) -> EndId {
         self.last_end += 1;
         let id = EndId(self.last_end);
-        self.ends.insert(id, Wire::new(family, role, self.now));
+        self.ends.insert(id, Wire::new(role, self.now));
         id
     }
 

@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 use super::network::Network;
 use super::wire::Role;
 use super::{Faults, Peer, PeerListener, VirtualClock};
+use crate::socket::Socket;
 use crate::world::World;
-use crate::{Address, Dispatcher, Error, Family, Map, Options, Result, State};
+use crate::{Address, Dispatcher, Error, Family, Kind, Map, Options, Result, State};
 
 /// A map on a simulated network, with a clock of its own.
 ///
@@ -110,15 +111,16 @@ impl<A: 'static> Simulation<A> {
     /// If the simulated descriptors have run out.
     pub fn pair(&mut self) -> Result<(Dispatcher, Peer)> {
         let address = Address::from(PAIRED);
-        let end = self.network.create_end(Family::V4)?;
+        let end = self.network.create_end()?;
         let mut wires = self.network.wires.borrow_mut();
-        let there = wires.add(Family::V4, Role::Connected);
+        let there = wires.add(Role::Connected);
         wires.join(end.id(), there, &address);
         if let Some(wire) = wires.get_mut(end.id()) {
             wire.role = Role::Connected;
         }
         drop(wires);
-        let dispatcher = Dispatcher::new(end.into_socket(), State::Open, Some(address));
+        let socket = Socket::other(end);
+        let dispatcher = Dispatcher::new(socket, Family::V4, Kind::Stream, State::Open, Some(address));
         Ok((dispatcher, Peer::new(self.network.clone(), there)))
     }
 
@@ -134,7 +136,7 @@ impl<A: 'static> Simulation<A> {
 
     fn dial(&self, from: Option<Address>, to: &Address) -> Peer {
         let mut wires = self.network.wires.borrow_mut();
-        let id = wires.add(Family::of(to), Role::Fresh);
+        let id = wires.add(Role::Fresh);
         if let Some(wire) = wires.get_mut(id) {
             wire.local = from;
         }
@@ -153,7 +155,7 @@ impl<A: 'static> Simulation<A> {
     pub fn listen(&mut self, at: impl Into<Address>) -> Result<PeerListener> {
         let at = at.into();
         let mut wires = self.network.wires.borrow_mut();
-        let id = wires.add(Family::of(&at), Role::Fresh);
+        let id = wires.add(Role::Fresh);
         wires.bind(id, &at)?;
         wires.listen(id, usize::MAX)?;
         drop(wires);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::network::Wires;
 use super::wire::{EndId, Flight, Load, Role, Then};
-use crate::{Address, Family};
+use crate::Address;
 
 impl Wires {
     /// Sends something on its way, behind what the same end is still waiting for.
@@ -99,8 +99,7 @@ impl Wires {
         let Some(listener) = listener.filter(|_| !self.refusing.contains(address)) else {
             return self.send_off(from, Load::Refused(from));
         };
-        let family = Family::of(address);
-        let there = self.add(family, Role::Connected);
+        let there = self.add(Role::Connected);
         match self.ends.get_mut(&listener).map(|wire| &mut wire.role) {
             // Linux holds one more than was asked for.
             Some(Role::Listening(queue, backlog)) if queue.len() <= *backlog => queue.push_back(there),

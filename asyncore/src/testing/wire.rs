@@ -4,9 +4,9 @@ use std::collections::VecDeque;
 use std::io;
 use std::time::Instant;
 
+use crate::Address;
 use crate::interest::Interest;
 use crate::poller::Event;
-use crate::{Address, Family};
 
 /// The name of one end; never used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -15,7 +15,6 @@ pub(crate) struct EndId(pub(super) u64);
 /// One end of a connection, or a listener.
 #[derive(Debug)]
 pub(super) struct Wire {
-    pub(super) family: Family,
     pub(super) role: Role,
     pub(super) local: Option<Address>,
     pub(super) remote: Option<Address>,
@@ -113,9 +112,8 @@ pub(super) enum Load {
 }
 
 impl Wire {
-    pub(super) fn new(family: Family, role: Role, now: Instant) -> Self {
+    pub(super) fn new(role: Role, now: Instant) -> Self {
         Self {
-            family,
             role,
             local: None,
             remote: None,
