@@ -6,3 +6,4 @@ pub(crate) mod idle;
 pub(crate) mod kv;
 pub(crate) mod large;
 pub(crate) mod split;
+pub(crate) mod start;
