@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
-use crate::cli::Bench;
+use crate::bench::Bench;
 use crate::report::{Metric, Sample};
 use crate::rounds::{Plan, interleave, progress};
 use crate::server::succeed;
