@@ -11,7 +11,7 @@ fn every_workload_explains_itself() {
     let help = text(&bench(&["--help"]).stdout);
     let workloads = help.split("Commands:").nth(1).and_then(|rest| rest.split("Options:").next()).unwrap();
     let names: Vec<&str> = workloads.lines().filter_map(|line| line.split_whitespace().next()).collect();
-    for known in ["echo", "broadcast", "idle", "large", "split"] {
+    for known in ["echo", "broadcast", "idle", "kv", "large", "split", "start"] {
         assert!(names.contains(&known), "{known} is not in {names:?}");
     }
     for name in names {

@@ -151,10 +151,10 @@ impl Lines {
         self.observe(count, |load| load.busy > 0)
     }
 
-    /// Loads the server for a time. What is in flight then stays so.
+    /// Loads the server for a time, and until a line has come back. What is in flight then stays so.
     pub(crate) fn keep_up(&mut self, time: Duration) -> io::Result<Seen> {
         let end = Instant::now() + time;
-        self.observe(u64::MAX, |_| Instant::now() < end)
+        self.observe(u64::MAX, |load| load.lines == 0 || Instant::now() < end)
     }
 
     fn observe(&mut self, batches: u64, goes_on: impl Fn(&Self) -> bool) -> io::Result<Seen> {

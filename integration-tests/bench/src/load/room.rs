@@ -145,10 +145,10 @@ impl Room {
         self.observe(times, |room| room.busy > 0)
     }
 
-    /// Keeps the talkers speaking for a time. What is on its way then stays so.
+    /// Keeps the talkers speaking for a time, and until a member has heard something. What is on its way then stays so.
     pub(crate) fn keep_up(&mut self, time: Duration) -> io::Result<Seen> {
         let end = Instant::now() + time;
-        self.observe(u64::MAX, |_| Instant::now() < end)
+        self.observe(u64::MAX, |load| load.deliveries == 0 || Instant::now() < end)
     }
 
     fn observe(&mut self, times: u64, goes_on: impl Fn(&Self) -> bool) -> io::Result<Seen> {
