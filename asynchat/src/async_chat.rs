@@ -2,7 +2,9 @@
 
 use asyncore::{Channel, CloseReason, Context, Error, Received, Result, Timeout, TimerId};
 
+use crate::ahead::Ahead;
 use crate::framing::Waiting;
+use crate::needles::Needles;
 use crate::{Chat, Collected, Conversation, FrameError, Framing, OnTooLong, Piece, Split, Terminator};
 
 /// A channel that talks in messages: one [`Channel`] around a user's [`Chat`].
@@ -15,17 +17,15 @@ use crate::{Chat, Collected, Conversation, FrameError, Framing, OnTooLong, Piece
 /// and does not read the answers is stopped, and costs no more than the mark. [`Map::pause_when_high`](asyncore::Map::pause_when_high) undoes it.
 #[derive(Debug)]
 pub struct AsyncChat<C> {
-    // Siblings, so that message, user and framing borrow apart.
+    // Siblings, so that user and framing borrow apart.
     user: C,
     framing: Framing,
-    /// What was kept of a message that is not complete.
-    held: Vec<u8>,
 }
 
 impl<C> AsyncChat<C> {
     /// Makes a chat channel around `user`.
     pub fn new(user: C) -> Self {
-        Self { user, framing: Framing::new(), held: Vec::new() }
+        Self { user, framing: Framing::new() }
     }
 
     /// Sets what ends a message.
@@ -52,7 +52,7 @@ impl<C> AsyncChat<C> {
     /// Sets the most bytes that one read takes, [`AC_IN_BUFFER_SIZE`](crate::AC_IN_BUFFER_SIZE) by default; at least 1.
     #[must_use]
     pub fn ac_in_buffer_size(mut self, bytes: u32) -> Self {
-        self.framing.in_size = bytes.max(1);
+        self.framing.set_in_size(bytes);
         self
     }
 
@@ -60,7 +60,7 @@ impl<C> AsyncChat<C> {
     /// default; at least 1.
     #[must_use]
     pub fn ac_out_buffer_size(mut self, bytes: u32) -> Self {
-        self.framing.out_size = bytes.max(1);
+        self.framing.set_out_size(bytes);
         self
     }
 
@@ -105,80 +105,122 @@ impl<C> AsyncChat<C> {
         A: 'static,
         C: Chat<A>,
     {
-        self.forget_discarded();
+        self.framing.take_discarded();
+        let mut held = self.framing.take_held();
         let mut messages = 0;
-        let outcome = self.deliver(cx, &mut input, &mut messages);
+        let outcome = self.deliver(cx, &mut held, &mut input, &mut messages);
         cx.map.count_messages(cx.id, messages);
-        if self.forget_discarded() || !cx.map.is_open(cx.id) {
+        let discarded = self.framing.take_discarded();
+        if discarded || !cx.map.is_open(cx.id) {
             input = &[];
         }
         if outcome.is_err() {
             // If the error leaves the channel open, the rest is delivered as if nothing had been.
             cx.map.read_again(cx.id);
         }
-        if self.held.is_empty() {
-            // An idle conversation owns no buffer.
-            self.held = Vec::new();
+        if !discarded {
+            self.framing.set_held(held);
         }
         (input.len(), outcome)
     }
 
     /// Delivers until the input is used up or the channel no longer reads; counts the messages.
-    fn deliver<A>(&mut self, cx: &mut Context<'_, A>, input: &mut &[u8], messages: &mut usize) -> Result
+    fn deliver<A>(
+        &mut self,
+        cx: &mut Context<'_, A>,
+        held: &mut Vec<u8>,
+        input: &mut &[u8],
+        messages: &mut usize,
+    ) -> Result
     where
         A: 'static,
         C: Chat<A>,
     {
+        if let Some(length) = self.framing.take_found(held.len()) {
+            held.truncate(length);
+            self.found(cx, held, None, messages)?;
+        }
         loop {
-            let Self { user, framing, held } = self;
-            // The message, where it lies whole in the input; otherwise it is what is held.
-            let mut whole = None;
-            if let Some(length) = framing.take_found(held.len()) {
-                held.truncate(length);
-            } else {
-                if framing.discarded || !cx.map.is_reading(cx.id) {
-                    return Ok(());
-                }
-                let before = *input;
-                match framing.splitter.split_end(input) {
-                    Ok(piece) => {
-                        let offered =
-                            if piece.is_empty() { Ok(false) } else { Self::offer(user, framing, cx, piece) };
-                        match offered {
-                            Ok(true) if held.is_empty() => whole = Some(piece),
-                            Ok(true) => held.extend_from_slice(piece),
-                            _ => {}
-                        }
-                        if offered.is_err() || framing.discarded || !cx.map.is_reading(cx.id) {
-                            if !framing.discarded {
-                                held.extend_from_slice(whole.unwrap_or_default());
-                                let used = before.len() - input.len();
-                                framing.hold_end(held, &before[piece.len()..used]);
-                            }
-                            return offered.map(drop);
-                        }
-                    }
-                    Err(_) if input.is_empty() && !framing.splitter.has_replay() => return Ok(()),
-                    Err(vain) => match self.deliver_slowly(cx, input, vain)? {
-                        Step::Stop => return Ok(()),
-                        Step::Piece => continue,
-                        Step::End(found) => whole = found,
-                    },
+            let mut vain = 0;
+            if held.is_empty() {
+                match self.deliver_whole(cx, held, input, messages)? {
+                    Some(seen) => vain = seen,
+                    None => return Ok(()),
                 }
             }
-            let Self { user, framing, held } = self;
-            let message = whole.unwrap_or(held);
-            *messages += 1;
-            let outcome = user.found_terminator(&mut Conversation::new(cx, framing), message);
-            held.clear();
-            outcome?;
+            if self.framing.is_discarded() || !cx.map.is_reading(cx.id) {
+                return Ok(());
+            }
+            if input.is_empty() && !self.framing.splitter.has_replay() {
+                return Ok(());
+            }
+            match self.deliver_slowly(cx, held, input, vain)? {
+                Step::Stop => return Ok(()),
+                Step::Piece => {}
+                Step::End(whole) => self.found(cx, held, whole, messages)?,
+            }
         }
     }
 
-    /// One step of [`deliver`](Self::deliver) but for byte strings that end within the input at hand.
+    /// [`deliver`](Self::deliver) in the usual case, in a loop of its own: messages that lie whole in the input, while
+    /// nothing is held.
+    ///
+    /// Nothing when the channel no longer reads; otherwise another way is to go on, and is told in how many bytes no
+    /// message ends.
+    // By itself, with what it changes in variables of its own: in registers, that is.
+    #[inline(never)]
+    fn deliver_whole<A>(
+        &mut self,
+        cx: &mut Context<'_, A>,
+        held: &mut Vec<u8>,
+        input: &mut &[u8],
+        messages: &mut usize,
+    ) -> Result<Option<usize>>
+    where
+        A: 'static,
+        C: Chat<A>,
+    {
+        let Self { user, framing } = self;
+        let (mut rest, mut found, mut ahead) = (*input, 0, Ahead::default());
+        let outcome = loop {
+            if framing.is_discarded() || !cx.map.is_reading(cx.id) {
+                break Ok(None);
+            }
+            let before = rest;
+            let find = |needles: &Needles, input: &[u8]| needles.find_ahead(input, &mut ahead);
+            let mut message = match framing.splitter.split_whole(&mut rest, find) {
+                Ok(message) => message,
+                Err(vain) => break Ok(Some(vain)),
+            };
+            if !message.is_empty() {
+                let offered = Self::offer(user, framing, cx, message);
+                let is_kept = matches!(offered, Ok(true));
+                if offered.is_err() || framing.is_discarded() || !cx.map.is_reading(cx.id) {
+                    if !framing.is_discarded() {
+                        held.extend_from_slice(if is_kept { message } else { &[] });
+                        framing.hold_end(held, &before[message.len()..before.len() - rest.len()]);
+                    }
+                    break offered.map(|_| None);
+                }
+                if !is_kept {
+                    message = &[];
+                }
+            }
+            found += 1;
+            if let Err(error) = user.found_terminator(&mut Conversation::new(cx, framing), message) {
+                break Err(error);
+            }
+        };
+        *input = rest;
+        *messages += found;
+        outcome
+    }
+
+    /// One step of [`deliver`](Self::deliver) in all cases.
     fn deliver_slowly<'a, A>(
         &mut self,
         cx: &mut Context<'_, A>,
+        held: &mut Vec<u8>,
         input: &mut &'a [u8],
         vain: usize,
     ) -> Result<Step<'a>>
@@ -186,11 +228,11 @@ impl<C> AsyncChat<C> {
         A: 'static,
         C: Chat<A>,
     {
-        let Self { user, framing, held } = self;
+        let Self { user, framing } = self;
         match framing.splitter.pass_over(input) {
             Ok(true) => {}
             Ok(false) => return Ok(Step::Stop),
-            Err(error) => return Ok(self.malformed(cx, input, error)),
+            Err(error) => return Ok(self.malformed(cx, held, input, error)),
         }
         let (frame, before) = (framing.splitter.next_frame(), *input);
         let pending = if frame.is_some() { framing.splitter.replay() } else { framing.splitter.pending() };
@@ -210,10 +252,10 @@ impl<C> AsyncChat<C> {
                 if !end {
                     return offered.map(|_| Step::Piece);
                 }
-                if offered.is_ok() && !framing.discarded && cx.map.is_reading(cx.id) {
+                if offered.is_ok() && !framing.is_discarded() && cx.map.is_reading(cx.id) {
                     return Ok(Step::End(whole));
                 }
-                if !framing.discarded {
+                if !framing.is_discarded() {
                     held.extend_from_slice(whole.unwrap_or_default());
                     let came = [&pending[..], &before[..before.len() - input.len()]].concat();
                     let came = &came[..came.len() - framing.splitter.pending().len()];
@@ -230,12 +272,32 @@ impl<C> AsyncChat<C> {
                 }
                 offered.map(|_| Step::Stop)
             }
-            Some(Split::Malformed(error)) => Ok(self.malformed(cx, input, error)),
+            Some(Split::Malformed(error)) => Ok(self.malformed(cx, held, input, error)),
             Some(Split::TooLong) => {
                 Self::too_long(user, framing, held, cx)?;
                 Ok(Step::Piece)
             }
         }
+    }
+
+    /// Tells the user of a message: where it lies whole in the input, or else what is held.
+    #[inline(never)]
+    fn found<A>(
+        &mut self,
+        cx: &mut Context<'_, A>,
+        held: &mut Vec<u8>,
+        whole: Option<&[u8]>,
+        messages: &mut usize,
+    ) -> Result
+    where
+        A: 'static,
+        C: Chat<A>,
+    {
+        *messages += 1;
+        let message = whole.unwrap_or(held);
+        let outcome = self.user.found_terminator(&mut Conversation::new(cx, &mut self.framing), message);
+        held.clear();
+        outcome
     }
 
     /// Offers a piece to the user: whether it is to be kept.
@@ -259,7 +321,7 @@ impl<C> AsyncChat<C> {
         A: 'static,
         C: Chat<A>,
     {
-        if framing.on_too_long == OnTooLong::Close {
+        if framing.on_too_long() == OnTooLong::Close {
             tracing::debug!(id = %cx.id, limit = framing.splitter.limit(), "message too long: closing");
             cx.map.close_with(cx.id, CloseReason::TooLong);
             return Ok(());
@@ -271,25 +333,22 @@ impl<C> AsyncChat<C> {
 
     /// What came is no frame; nothing behind it is delivered.
     #[cold]
-    fn malformed<'a, A>(&mut self, cx: &mut Context<'_, A>, input: &mut &[u8], error: FrameError) -> Step<'a>
+    fn malformed<'a, A>(
+        &mut self,
+        cx: &mut Context<'_, A>,
+        held: &mut Vec<u8>,
+        input: &mut &[u8],
+        error: FrameError,
+    ) -> Step<'a>
     where
         A: 'static,
         C: Chat<A>,
     {
         *input = &[];
-        self.held.clear();
+        held.clear();
         // Not by way of an `Err`, for which the channel would be blamed: the error is the peer's.
         self.user.handle_error(&mut Conversation::new(cx, &mut self.framing), &error.into());
         Step::Stop
-    }
-
-    /// Drops what is held if the input was discarded since: whether it was.
-    fn forget_discarded(&mut self) -> bool {
-        let discarded = std::mem::take(&mut self.framing.discarded);
-        if discarded {
-            self.held.clear();
-        }
-        discarded
     }
 
     /// Offers what looked like the start of a terminator when the input ended; it was a part of the message.
@@ -298,13 +357,27 @@ impl<C> AsyncChat<C> {
         A: 'static,
         C: Chat<A>,
     {
-        self.forget_discarded();
-        let Self { user, framing, held } = self;
+        self.framing.take_discarded();
+        let mut held = self.framing.take_held();
+        let outcome = self.finish(cx, &mut held);
+        if !self.framing.take_discarded() {
+            self.framing.set_held(held);
+        }
+        outcome
+    }
+
+    /// [`feed_end`](Self::feed_end), with what is held at hand.
+    fn finish<A>(&mut self, cx: &mut Context<'_, A>, held: &mut Vec<u8>) -> Result
+    where
+        A: 'static,
+        C: Chat<A>,
+    {
+        let Self { user, framing } = self;
         while !cx.map.is_replaced(cx.id)
             && let Some(split) = framing.splitter.finish()
         {
             if !cx.map.is_open(cx.id) {
-                return Ok(());
+                break;
             }
             match split {
                 Split::Data { piece, .. } => {
@@ -317,20 +390,18 @@ impl<C> AsyncChat<C> {
                 Split::Malformed(_) => {}
             }
         }
-        self.forget_discarded();
         Ok(())
     }
 
     /// Prepares the channel, once it is connected or was handed over.
     #[cold]
     fn prepare<A: 'static>(&mut self, cx: &mut Context<'_, A>) {
-        self.framing.prepared = true;
         // A peer that does not read its answers is not asked for more questions.
         cx.map.pause_when_high(cx.id, true);
-        if self.framing.out_size != 0
+        if let Some(out_size) = self.framing.prepared()
             && let Some(mut limits) = cx.map.limits(cx.id).cloned()
         {
-            limits.ac_out_buffer_size = self.framing.out_size as usize;
+            limits.ac_out_buffer_size = out_size;
             cx.map.set_limits(cx.id, limits);
         }
     }
@@ -357,14 +428,14 @@ where
     C: Chat<A>,
 {
     fn handle_read(&mut self, cx: &mut Context<'_, A>) -> Result {
-        if !self.framing.prepared {
+        if self.framing.is_new() {
             self.prepare(cx);
         }
         if self.framing.has_waiting() {
             self.feed_waiting(cx)?;
         }
         while cx.map.is_reading(cx.id) {
-            let most = self.framing.in_size as usize;
+            let most = self.framing.in_size();
             let Received::Data(data) = cx.map.recv(cx.id, most)? else { break };
             let (left, outcome) = self.feed(cx, &data);
             if left > 0 {
@@ -394,7 +465,7 @@ where
             cx.map.unread(cx.id, &[]);
             return outcome;
         }
-        let rest = std::mem::take(&mut self.held);
+        let rest = self.framing.take_held();
         // Told whatever became of the last piece: the loop will not say again that the input has ended.
         let ended = self.user.handle_eof(&mut Conversation::new(cx, &mut self.framing), &rest);
         outcome.and(ended)
@@ -422,8 +493,8 @@ where
 
     /// The message that has begun, what may be the start of its terminator, and what has not been looked at.
     fn take_input(&mut self) -> Vec<u8> {
-        self.forget_discarded();
-        self.framing.take_input(std::mem::take(&mut self.held))
+        self.framing.take_discarded();
+        self.framing.take_input()
     }
 
     fn name(&self) -> &'static str {
@@ -451,6 +522,6 @@ mod tests {
 
     #[test]
     fn the_size_of_an_idle_conversation_is_pinned() {
-        assert!(size_of::<AsyncChat<()>>() <= 104, "{}", size_of::<AsyncChat<()>>());
+        assert!(size_of::<AsyncChat<()>>() <= 40, "{}", size_of::<AsyncChat<()>>());
     }
 }

@@ -9,30 +9,46 @@ use crate::{Splitter, Terminator};
 #[derive(Debug)]
 pub struct Framing {
     pub(crate) splitter: Splitter,
-    /// What was received and not delivered, because the channel paused or a callback failed. One box, there only while
-    /// it says something.
-    late: Option<Box<Late>>,
-    pub(crate) in_size: u32,
-    /// 0: as the channel's limits say.
-    pub(crate) out_size: u32,
-    pub(crate) on_too_long: OnTooLong,
-    /// Whether the channel is prepared for a chat.
-    pub(crate) prepared: bool,
-    /// What is being delivered is to be dropped.
-    pub(crate) discarded: bool,
+    /// One box, there only while it says something: not for an idle conversation, unless it chose something unusual.
+    rare: Option<Box<Rare>>,
 }
 
-/// What waits to be delivered.
-#[derive(Debug, Default)]
-struct Late {
-    /// A message that is complete.
-    found: Option<Found>,
+/// What few conversations have to remember, or all of them for a while.
+#[derive(Debug, PartialEq)]
+struct Rare {
+    /// What was kept of a message that is not complete, or of one that waits.
+    held: Vec<u8>,
+    /// A message that is complete, and was not delivered because the channel paused or a callback failed.
+    found: Option<Box<Found>>,
     /// The input behind it.
-    waiting: Waiting,
+    waiting: Option<Box<Waiting>>,
+    in_size: u32,
+    /// 0: as the channel's limits say.
+    out_size: u32,
+    on_too_long: OnTooLong,
+    /// Whether the channel is still to be prepared for a chat.
+    is_new: bool,
+    /// What is being delivered is to be dropped.
+    discarded: bool,
+}
+
+impl Default for Rare {
+    fn default() -> Self {
+        Self {
+            held: Vec::new(),
+            found: None,
+            waiting: None,
+            in_size: AC_IN_BUFFER_SIZE,
+            out_size: 0,
+            on_too_long: OnTooLong::Close,
+            is_new: false,
+            discarded: false,
+        }
+    }
 }
 
 /// What came with the message that waits in what is held.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 struct Found {
     /// The length of its terminator, which is held behind it.
     terminator: usize,
@@ -53,15 +69,8 @@ pub enum OnTooLong {
 
 impl Framing {
     pub(crate) fn new() -> Self {
-        Self {
-            splitter: Splitter::default(),
-            late: None,
-            in_size: AC_IN_BUFFER_SIZE,
-            out_size: 0,
-            on_too_long: OnTooLong::Close,
-            prepared: false,
-            discarded: false,
-        }
+        let rare = Rare { is_new: true, ..Rare::default() };
+        Self { splitter: Splitter::default(), rare: Some(Box::new(rare)) }
     }
 
     /// Chooses what ends a message, from the next byte on: also from the next byte that was received already.
@@ -88,12 +97,46 @@ impl Framing {
 
     /// Chooses what happens to a message over the limit.
     pub fn set_on_too_long(&mut self, on_too_long: OnTooLong) {
-        self.on_too_long = on_too_long;
+        self.rare().on_too_long = on_too_long;
+        self.forget_nothing();
+    }
+
+    pub(crate) fn on_too_long(&self) -> OnTooLong {
+        self.rare.as_ref().map_or(OnTooLong::Close, |rare| rare.on_too_long)
+    }
+
+    /// Sets the most bytes of one read.
+    pub(crate) fn set_in_size(&mut self, bytes: u32) {
+        self.rare().in_size = bytes.max(1);
+    }
+
+    pub(crate) fn in_size(&self) -> usize {
+        self.rare.as_ref().map_or(AC_IN_BUFFER_SIZE, |rare| rare.in_size) as usize
+    }
+
+    /// Sets the most bytes of one write, from when the channel is prepared.
+    pub(crate) fn set_out_size(&mut self, bytes: u32) {
+        self.rare().out_size = bytes.max(1);
+    }
+
+    /// Whether the channel is still to be prepared for a chat.
+    pub(crate) fn is_new(&self) -> bool {
+        self.rare.as_ref().is_some_and(|rare| rare.is_new)
+    }
+
+    /// The channel is prepared: the most bytes of one write, if the chat says how many.
+    pub(crate) fn prepared(&mut self) -> Option<usize> {
+        let rare = self.rare();
+        rare.is_new = false;
+        let out_size = std::mem::take(&mut rare.out_size);
+        self.forget_nothing();
+        (out_size != 0).then_some(out_size as usize)
     }
 
     /// Whether there is input to deliver without a read.
     pub(crate) fn has_waiting(&self) -> bool {
-        self.late.is_some() || self.splitter.has_replay()
+        let has_waiting = |rare: &Rare| rare.found.is_some() || rare.waiting.is_some();
+        self.rare.as_deref().is_some_and(has_waiting) || self.splitter.has_replay()
     }
 
     /// A message is complete and cannot be delivered now: it waits in `held`, with its terminator, should it be another
@@ -101,53 +144,86 @@ impl Framing {
     #[cold]
     pub(crate) fn hold_end(&mut self, held: &mut Vec<u8>, terminator: &[u8]) {
         held.extend_from_slice(terminator);
-        self.late().found = Some(Found { terminator: terminator.len(), frame: None });
+        self.rare().found = Some(Box::new(Found { terminator: terminator.len(), frame: None }));
     }
 
     /// As [`hold_end`](Self::hold_end), of a message that came in a frame.
     #[cold]
     pub(crate) fn hold_frame(&mut self, frame: Frame) {
-        self.late().found = Some(Found { terminator: 0, frame: Some(frame) });
+        self.rare().found = Some(Box::new(Found { terminator: 0, frame: Some(frame) }));
     }
 
     /// The length of the message that waits in so many held bytes, if one does.
     #[inline]
     pub(crate) fn take_found(&mut self, held: usize) -> Option<usize> {
-        let found = self.late.as_mut()?.found.take()?;
+        let found = self.rare.as_mut()?.found.take()?;
         self.forget_nothing();
         Some(held.saturating_sub(found.terminator))
     }
 
+    /// Takes what is held.
+    #[inline]
+    pub(crate) fn take_held(&mut self) -> Vec<u8> {
+        let Some(rare) = &mut self.rare else { return Vec::new() };
+        let held = std::mem::take(&mut rare.held);
+        self.forget_nothing();
+        held
+    }
+
+    /// Holds what was kept of a message; an idle conversation owns no buffer.
+    #[inline]
+    pub(crate) fn set_held(&mut self, held: Vec<u8>) {
+        if !held.is_empty() {
+            self.rare().held = held;
+        }
+    }
+
     /// Takes the input that waits.
     pub(crate) fn take_waiting(&mut self) -> Waiting {
-        let waiting = self.late.as_mut().map(|late| std::mem::take(&mut late.waiting));
+        let waiting = self.rare.as_mut().and_then(|rare| rare.waiting.take());
         self.forget_nothing();
-        waiting.unwrap_or_default()
+        waiting.map_or_else(Waiting::default, |waiting| *waiting)
     }
 
     /// Has input wait.
     pub(crate) fn set_waiting(&mut self, waiting: Waiting) {
-        self.late().waiting = waiting;
+        self.rare().waiting = Some(Box::new(waiting));
     }
 
-    fn late(&mut self) -> &mut Late {
-        self.late.get_or_insert_default()
+    fn rare(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
     }
 
-    /// Nothing that waits needs no box.
+    /// Nothing unusual needs no box.
     fn forget_nothing(&mut self) {
-        self.late.take_if(|late| late.found.is_none() && late.waiting.rest().is_empty());
+        self.rare.take_if(|rare| **rare == Rare::default());
     }
 
-    /// Takes all that was received and not delivered, as it came; `held` was kept of the message.
-    pub(crate) fn take_input(&mut self, mut held: Vec<u8>) -> Vec<u8> {
-        let late = self.late.take().unwrap_or_default();
-        if let Some(frame) = late.found.and_then(|found| found.frame) {
+    /// Takes all that was received and not delivered, as it came.
+    pub(crate) fn take_input(&mut self) -> Vec<u8> {
+        let mut held = self.take_held();
+        let found = self.rare.as_mut().and_then(|rare| rare.found.take());
+        if let Some(frame) = found.and_then(|found| found.frame) {
             frame.put_back_into(&mut held);
         }
         self.splitter.put_back_into(&mut held);
-        held.extend_from_slice(late.waiting.rest());
+        held.extend_from_slice(self.take_waiting().rest());
         held
+    }
+
+    /// Whether the input was discarded since this was asked last.
+    #[inline]
+    pub(crate) fn take_discarded(&mut self) -> bool {
+        let Some(rare) = &mut self.rare else { return false };
+        let discarded = std::mem::take(&mut rare.discarded);
+        self.forget_nothing();
+        discarded
+    }
+
+    /// Whether what is being delivered is to be dropped.
+    #[inline]
+    pub(crate) fn is_discarded(&self) -> bool {
+        self.rare.as_ref().is_some_and(|rare| rare.discarded)
     }
 
     /// Drops all input that was received and not delivered, and the message that has begun.
@@ -156,13 +232,13 @@ impl Framing {
     /// it had come inside TLS (CVE-2011-0411).
     pub fn discard_incoming(&mut self) {
         self.splitter.reset();
-        self.late = None;
-        self.discarded = true;
+        let rare = self.rare();
+        (rare.held, rare.found, rare.waiting, rare.discarded) = (Vec::new(), None, None, true);
     }
 }
 
 /// Input that waits to be delivered; delivering a part of it moves nothing.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq)]
 pub(crate) struct Waiting {
     bytes: Vec<u8>,
     delivered: usize,

@@ -98,7 +98,9 @@
     clippy::missing_fields_in_debug
 )]
 
+mod ahead;
 mod async_chat;
+mod begun;
 mod chat;
 mod conversation;
 mod dot_stuffer;
@@ -109,6 +111,7 @@ mod length;
 mod needles;
 mod producer;
 mod split;
+mod splits;
 mod splitter;
 mod terminator;
 
@@ -122,5 +125,6 @@ pub use framing::{AC_IN_BUFFER_SIZE, Framing, OnTooLong};
 pub use length::{LengthError, LengthPrefix, netstring};
 pub use producer::{BytesProducer, IterProducer, LinesProducer, ReadProducer};
 pub use split::{Piece, Split};
+pub use splits::Splits;
 pub use splitter::{MESSAGE_LIMIT, Splitter};
 pub use terminator::{EmptyTerminator, Terminator};

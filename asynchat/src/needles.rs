@@ -3,13 +3,15 @@
 //! There are two ways to search: over a long run of bytes the fast one, chosen when the needles were built, and where a
 //! terminator may be cut in two the automaton, which walks byte by byte and can stop anywhere.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::num::NonZeroUsize;
 use std::rc::Rc;
 
 use bytes::Bytes;
 use memchr::memmem::Finder;
 use memchr::{memchr, memchr2, memchr3};
+
+use crate::ahead::Ahead;
 
 /// The byte strings that end a message, and two ways to search for them.
 ///
@@ -29,6 +31,8 @@ pub(crate) struct Needles {
     search: Search,
     longest: NonZeroUsize,
     nodes: Box<[Node]>,
+    /// How many bytes were looked at for them.
+    searched: Cell<u64>,
 }
 
 /// A prefix of a pattern.
@@ -51,18 +55,25 @@ struct Node {
 
 /// The fastest search for the patterns over a long run of bytes.
 enum Search {
-    /// The only pattern is this byte.
-    Byte(u8),
-    /// The pattern is `before` `last`; with `alone`, `last` by itself is another.
-    ///
-    /// `memchr` for the last byte and a look at the one before beats a substring search on lines.
-    Pair { before: u8, last: u8, alone: bool },
+    /// A line's end: a byte, or two.
+    Line(LineEnd),
     /// One longer pattern.
     Finder(Box<Finder<'static>>),
     /// Every pattern ends with one of a few bytes; where one is found, the patterns are compared.
     LastBytes(LastBytes),
     /// Byte by byte.
     Automaton,
+}
+
+/// One byte that ends a message, after `before` or `alone` or both.
+///
+/// A search for this byte and a look at the one before beats a substring search on lines.
+#[derive(Clone, Copy)]
+struct LineEnd {
+    last: u8,
+    /// [`NO_BYTE`] if it is only alone.
+    before: u16,
+    alone: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -98,6 +109,16 @@ impl Needles {
         RECENT.try_with(share).unwrap_or_else(|_| Rc::new(Self::new(patterns)))
     }
 
+    /// How many bytes were looked at so far, by all that share these needles.
+    pub(crate) const fn searched(&self) -> u64 {
+        self.searched.get()
+    }
+
+    #[inline]
+    pub(crate) fn looked_at(&self, bytes: usize) {
+        self.searched.set(self.searched.get() + bytes as u64);
+    }
+
     /// The byte strings, longest first.
     pub(crate) fn patterns(&self) -> &[Bytes] {
         &self.patterns
@@ -109,80 +130,65 @@ impl Needles {
             search: Search::new(patterns),
             longest: NonZeroUsize::new(patterns[0].len()).unwrap_or(NonZeroUsize::MIN),
             nodes: nodes(patterns),
+            searched: Cell::new(0),
         }
     }
 
     /// Looks for the first terminator in `window`, from the root.
-    ///
-    /// Adds to `searched` each byte as often as it was looked at.
     #[inline]
-    pub(crate) fn find(&self, window: &[u8], searched: &mut u64) -> Option<Hit> {
-        match &self.search {
-            Search::Byte(byte) => {
-                let end = memchr(*byte, window).map(|at| at + 1);
-                *searched += end.unwrap_or(window.len()) as u64;
-                Some(Hit { end: end?, len: self.longest })
+    pub(crate) fn find(&self, window: &[u8]) -> Option<Hit> {
+        let Search::Line(end) = self.search else { return self.find_other(window) };
+        let mut from = 0;
+        while let Some(skipped) = memchr(end.last, &window[from..]) {
+            let at = from + skipped;
+            self.looked_at(skipped + 2);
+            from = at + 1;
+            let hit = end.hit(window, at);
+            if hit.is_some() {
+                return hit;
             }
-            &Search::Pair { before, last, alone } => {
-                let Some(at) = memchr(last, window) else {
-                    *searched += window.len() as u64;
-                    return None;
-                };
-                *searched += at as u64 + 2;
-                if at > 0 && window[at - 1] == before {
-                    Some(Hit { end: at + 1, len: self.longest })
-                } else if alone {
-                    Some(Hit { end: at + 1, len: NonZeroUsize::MIN })
-                } else {
-                    self.find_more(window, at + 1, searched)
-                }
+        }
+        self.looked_at(window.len() - from);
+        None
+    }
+
+    /// [`find`](Self::find) in a chunk of which something is known.
+    #[inline(always)]
+    pub(crate) fn find_ahead(&self, input: &[u8], ahead: &mut Ahead) -> Option<Hit> {
+        let Search::Line(end) = self.search else { return self.find_other(input) };
+        loop {
+            let at = ahead.find(end.last, input, &self.searched)?;
+            ahead.pass();
+            let hit = end.hit(input, at);
+            if hit.is_some() {
+                return hit;
             }
-            _ => self.find_more(window, 0, searched),
         }
     }
 
     /// [`find`](Self::find), but for the short code that is worth inlining.
     #[inline(never)]
-    fn find_more(&self, window: &[u8], from: usize, searched: &mut u64) -> Option<Hit> {
+    fn find_other(&self, window: &[u8]) -> Option<Hit> {
         match &self.search {
-            Search::Byte(_) | Search::Automaton => self.walk(window, searched).ok(),
-            &Search::Pair { before, last, .. } => {
-                let mut from = from;
-                while let Some(skipped) = memchr(last, &window[from..]) {
-                    let at = from + skipped;
-                    *searched += skipped as u64 + 2;
-                    from = at + 1;
-                    if window[at - 1] == before {
-                        return Some(Hit { end: from, len: self.longest });
-                    }
-                }
-                *searched += (window.len() - from) as u64;
-                None
-            }
+            Search::Line(_) | Search::Automaton => self.walk(window).ok(),
             Search::Finder(finder) => {
                 let end = finder.find(window).map(|at| at + self.longest());
-                *searched += end.unwrap_or(window.len()) as u64;
+                self.looked_at(end.unwrap_or(window.len()));
                 Some(Hit { end: end?, len: self.longest })
             }
-            Search::LastBytes(last_bytes) => self.compare_at(*last_bytes, window, searched),
+            Search::LastBytes(last_bytes) => self.compare_at(*last_bytes, window),
         }
     }
 
     /// Looks for the first terminator in `window`, from the root; none ends in its first `vain` bytes.
     ///
     /// Without one, and if `to_end`, it says at which node the automaton is after the last byte.
-    pub(crate) fn search(
-        &self,
-        window: &[u8],
-        vain: usize,
-        to_end: bool,
-        searched: &mut u64,
-    ) -> Result<Hit, usize> {
+    pub(crate) fn search(&self, window: &[u8], vain: usize, to_end: bool) -> Result<Hit, usize> {
         if window.len() < self.shortest_search() {
-            return self.walk(window, searched);
+            return self.walk(window);
         }
         if vain < window.len()
-            && let Some(hit) = self.find(window, searched)
+            && let Some(hit) = self.find(window)
         {
             return Ok(hit);
         }
@@ -190,7 +196,7 @@ impl Needles {
             return Err(ROOT);
         }
         // A terminator that goes on after the window has at most so many of its bytes in it.
-        self.walk(&window[window.len() - (self.longest() - 1)..], searched)
+        self.walk(&window[window.len() - (self.longest() - 1)..])
     }
 
     /// The automaton's next node after `byte`.
@@ -239,27 +245,27 @@ impl Needles {
     }
 
     /// Runs the automaton over `bytes`, from the root, to the first terminator or to the end.
-    fn walk(&self, bytes: &[u8], searched: &mut u64) -> Result<Hit, usize> {
+    fn walk(&self, bytes: &[u8]) -> Result<Hit, usize> {
         let mut node = ROOT;
         for (i, &byte) in bytes.iter().enumerate() {
             node = self.next(node, byte);
             if let Some(len) = self.ends(node) {
-                *searched += i as u64 + 1;
+                self.looked_at(i + 1);
                 return Ok(Hit { end: i + 1, len });
             }
         }
-        *searched += bytes.len() as u64;
+        self.looked_at(bytes.len());
         Err(node)
     }
 
     /// Compares every pattern wherever a last byte is found.
-    fn compare_at(&self, last: LastBytes, window: &[u8], searched: &mut u64) -> Option<Hit> {
+    fn compare_at(&self, last: LastBytes, window: &[u8]) -> Option<Hit> {
         let mut from = 0;
         while let Some(skipped) = last.find(&window[from..]) {
             let end = from + skipped + 1;
-            *searched += skipped as u64 + 1;
+            self.looked_at(skipped + 1);
             for pattern in &self.patterns {
-                *searched += pattern.len() as u64;
+                self.looked_at(pattern.len());
                 if window[..end].ends_with(pattern) {
                     let len = NonZeroUsize::new(pattern.len())?;
                     return Some(Hit { end, len });
@@ -267,7 +273,7 @@ impl Needles {
             }
             from = end;
         }
-        *searched += (window.len() - from) as u64;
+        self.looked_at(window.len() - from);
         None
     }
 }
@@ -283,9 +289,13 @@ impl Eq for Needles {}
 impl Search {
     fn new(patterns: &[&[u8]]) -> Self {
         match *patterns {
-            [&[byte]] => return Self::Byte(byte),
-            [&[before, last]] => return Self::Pair { before, last, alone: false },
-            [&[before, last], &[other]] if last == other => return Self::Pair { before, last, alone: true },
+            [&[last]] => return Self::Line(LineEnd { last, before: NO_BYTE, alone: true }),
+            [&[before, last]] => {
+                return Self::Line(LineEnd { last, before: before.into(), alone: false });
+            }
+            [&[before, last], &[other]] if last == other => {
+                return Self::Line(LineEnd { last, before: before.into(), alone: true });
+            }
             [pattern] => return Self::Finder(Box::new(Finder::new(pattern).into_owned())),
             _ => {}
         }
@@ -300,6 +310,16 @@ impl Search {
             [a, b, c] => Self::LastBytes(LastBytes::Three(a, b, c)),
             _ => Self::Automaton,
         }
+    }
+}
+
+impl LineEnd {
+    /// The terminator that ends with the byte at `at`, if one does.
+    #[inline(always)]
+    fn hit(self, input: &[u8], at: usize) -> Option<Hit> {
+        let follows = at > 0 && u16::from(input[at - 1]) == self.before;
+        let len = if follows { PAIR } else { NonZeroUsize::MIN };
+        (follows || self.alone).then_some(Hit { end: at + 1, len })
     }
 }
 
@@ -370,6 +390,12 @@ fn fallback(nodes: &[Node], parent: usize, byte: u8) -> usize {
 
 /// The automaton's first node: no prefix of any pattern has been seen.
 pub(crate) const ROOT: usize = 0;
+
+/// What no byte is equal to.
+const NO_BYTE: u16 = 256;
+
+/// The length of a pair.
+const PAIR: NonZeroUsize = NonZeroUsize::MIN.saturating_add(1);
 
 /// How many recent needles a thread keeps, to share them between equal terminators.
 ///
@@ -444,8 +470,8 @@ mod tests {
             let needles = needles(&terminator);
             for number in 0..3_u32.pow(9) {
                 let window: Vec<u8> = (0..9).map(|i| b"abc"[(number / 3_u32.pow(i) % 3) as usize]).collect();
-                let walked = needles.walk(&window, &mut 0);
-                assert_eq!(needles.search(&window, 0, true, &mut 0), walked, "{terminator:?} in {window:?}");
+                let walked = needles.walk(&window);
+                assert_eq!(needles.search(&window, 0, true), walked, "{terminator:?} in {window:?}");
             }
         }
     }

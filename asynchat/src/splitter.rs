@@ -19,10 +19,11 @@ use std::num::NonZeroUsize;
 
 use bytes::Bytes;
 
+use crate::begun::Begun;
 use crate::frame::{Frame, Layout, Part};
 use crate::needles::{Hit, Needles, ROOT};
 use crate::terminator::{Kind, Terminator};
-use crate::{FrameError, Piece, Split};
+use crate::{FrameError, Piece, Split, Splits};
 
 /// Splits a stream of bytes into messages at a [`Terminator`].
 ///
@@ -59,39 +60,16 @@ use crate::{FrameError, Piece, Split};
 #[derive(Debug)]
 pub struct Splitter {
     terminator: Terminator,
-    /// Of byte strings, the automaton's node; of a count, the bytes that have come. Zero between messages.
-    at: u64,
-    /// Bytes of this message that were handed out and not said to be taken.
-    kept: usize,
     limit: usize,
-    searched: u64,
-    /// There only while it says something.
-    rare: Option<Box<Rare>>,
-}
-
-/// What a splitter seldom has to remember.
-#[derive(Debug, Default, PartialEq)]
-struct Rare {
-    /// Bytes to go through again before the input, after the terminator has changed. While there are any, the
-    /// automaton is at its root.
-    replay: Bytes,
-    /// How many bytes of the remembered prefix were handed out, as far as the limit let them.
-    given: usize,
-    /// Whether the message was too long and its rest is passed over.
-    skipping: bool,
-    /// Whether the input was malformed, and all of it is passed over.
-    lost: bool,
-    /// The terminator after the message that is passed over.
-    later: Option<Terminator>,
-    /// The frame that has begun.
-    frame: Option<Frame>,
+    /// There only while it says something: between messages there is none.
+    begun: Option<Box<Begun>>,
 }
 
 impl Splitter {
     /// Makes a splitter for messages that end at `terminator`, with a limit of [`MESSAGE_LIMIT`] bytes.
     pub fn new(terminator: impl Into<Terminator>) -> Self {
         let terminator = terminator.into();
-        Self { terminator, at: ROOT as u64, kept: 0, limit: MESSAGE_LIMIT, searched: 0, rare: None }
+        Self { terminator, limit: MESSAGE_LIMIT, begun: None }
     }
 
     /// Hands out the next piece of `input` and moves `input` behind it.
@@ -100,44 +78,69 @@ impl Splitter {
     /// seen, and comes first in the next call.
     #[inline]
     pub fn split<'a>(&mut self, input: &mut &'a [u8]) -> Option<Split<'a>> {
-        match self.split_end(input) {
-            Ok(piece) => Some(Split::Data { piece: Piece::Borrowed(piece), end: true }),
+        match self.split_whole(input, Needles::find) {
+            Ok(message) => Some(Split::Data { piece: Piece::Borrowed(message), end: true }),
             Err(vain) => self.split_slowly(input, vain),
         }
     }
 
-    /// [`split`](Self::split) in the usual case, inlined: a piece of `input` that ends the message.
+    /// The pieces of `input`, one after the other, until it is used up: [`split`](Self::split), for less.
+    ///
+    /// Between two pieces the splitter is at hand as [`Splits::splitter`], and what is left of the input as
+    /// [`Splits::rest`].
+    ///
+    /// ```
+    /// use asynchat::{Split, Splitter};
+    ///
+    /// let mut splitter = Splitter::new(b"\r\n");
+    /// let mut lines = 0;
+    /// for split in splitter.splits(b"HELO mail\r\nNOOP\r\nQU") {
+    ///     lines += i32::from(matches!(split, Split::Data { end: true, .. }));
+    /// }
+    /// assert_eq!(lines, 2);
+    /// ```
+    pub fn splits<'a>(&mut self, input: &'a [u8]) -> Splits<'_, 'a> {
+        Splits::new(self, input)
+    }
+
+    /// [`split`](Self::split) in the usual case, inlined: a whole message, its end found with `find`.
     ///
     /// Otherwise [`split_slowly`](Self::split_slowly) is to go on, and is told in how many bytes no terminator ends.
-    #[inline]
-    pub(crate) fn split_end<'a>(&mut self, input: &mut &'a [u8]) -> Result<&'a [u8], usize> {
-        if self.rare.is_some() || self.at != ROOT as u64 {
+    #[inline(always)]
+    pub(crate) fn split_whole<'a>(
+        &self,
+        input: &mut &'a [u8],
+        find: impl FnOnce(&Needles, &[u8]) -> Option<Hit>,
+    ) -> Result<&'a [u8], usize> {
+        if self.begun.is_some() {
             return Err(0);
         }
-        let Kind::Bytes(needles) = self.terminator.kind() else { return Err(0) };
-        let room = self.room();
-        let window = window(needles, input, room);
-        if window.len() < needles.shortest_search() {
-            return Err(0);
-        }
-        match needles.find(window, &mut self.searched) {
-            Some(Hit { end, len }) if end - len.get() <= room => {
-                self.kept = 0;
-                let piece = &input[..end - len.get()];
-                *input = &input[end..];
-                Ok(piece)
+        let (length, end) = match *self.terminator.kind() {
+            Kind::Bytes(ref needles) => {
+                let Hit { end, len } = find(needles, input).ok_or(input.len())?;
+                (end - len.get(), end)
             }
-            Some(_) => Err(0),
-            None => Err(window.len()),
+            Kind::Count(count) => {
+                let length = usize::try_from(count.get()).unwrap_or(usize::MAX);
+                (length, length)
+            }
+            Kind::Frame(_) | Kind::Never => return Err(0),
+        };
+        if length > self.limit || end > input.len() || length > end {
+            return Err(0);
         }
+        let message = &input[..length];
+        *input = &input[end..];
+        Ok(message)
     }
 
     /// Says that `bytes` bytes of the last piece were used at once and do not count towards the limit.
     ///
     /// A caller that takes every piece can receive a message of any length.
     pub fn taken(&mut self, bytes: usize) {
-        self.kept = self.kept.saturating_sub(bytes);
-        if let Some(Rare { frame: Some(frame), .. }) = self.rare.as_deref_mut() {
+        let Some(begun) = &mut self.begun else { return };
+        begun.kept = begun.kept.saturating_sub(bytes);
+        if let Some(frame) = &mut begun.frame {
             frame.set_taken(bytes);
         }
     }
@@ -152,11 +155,22 @@ impl Splitter {
     /// terminator, and the new one applies to the next message. Otherwise a peer could smuggle commands in the
     /// rest of a message that was refused. Only [`Terminator::none`], whose message has no end, gives way at
     /// once. [`reset`](Self::reset) stops the passing over.
+    #[inline]
     pub fn set_terminator(&mut self, terminator: impl Into<Terminator>) {
         let terminator = terminator.into();
+        if self.begun.is_none() {
+            self.terminator = terminator;
+        } else {
+            self.change_terminator(terminator);
+        }
+    }
+
+    /// [`set_terminator`](Self::set_terminator), when a message has begun.
+    #[inline(never)]
+    fn change_terminator(&mut self, terminator: Terminator) {
         if self.is_skipping() {
             if !self.terminator.is_none() {
-                self.rare().later = Some(terminator);
+                self.begun().later = Some(terminator);
                 return;
             }
             self.stop_skipping();
@@ -167,7 +181,7 @@ impl Splitter {
         }
         let pending = self.pending();
         if !pending.is_empty() {
-            *self.rare() = Rare { replay: pending, ..Rare::default() };
+            self.replay_only(pending);
         }
         self.begin(terminator);
     }
@@ -201,8 +215,7 @@ impl Splitter {
         let rest = if is_dropped { Bytes::new() } else { self.pending() };
         let room = self.room();
         if rest.len() > room && room > 0 {
-            *self.rare() = Rare { replay: rest.slice(room..), ..Rare::default() };
-            self.at = ROOT as u64;
+            self.replay_only(rest.slice(room..));
             return self.data(Piece::Released(rest.slice(..room)), false);
         }
         self.reset();
@@ -218,10 +231,8 @@ impl Splitter {
     /// The next byte starts a new message. Use it where one stream ends and another begins on the same
     /// connection, as after STARTTLS. The terminator and the limit stay.
     pub fn reset(&mut self) {
-        self.kept = 0;
         self.stop_skipping();
-        self.rare = None;
-        self.at = ROOT as u64;
+        self.begun = None;
     }
 
     /// What ends the message, as it was last set.
@@ -236,7 +247,7 @@ impl Splitter {
         match self.later() {
             Some(later) => later.as_count(),
             None => match self.terminator.as_count() {
-                Some(count) => Some(count.saturating_sub(self.at)),
+                Some(count) => Some(count.saturating_sub(self.at())),
                 None => self.frame()?.remaining(),
             },
         }
@@ -279,32 +290,24 @@ impl Splitter {
 
     /// What is to be gone through again before the input, because the terminator has changed.
     pub(crate) fn replay(&self) -> Bytes {
-        self.rare.as_ref().map(|rare| rare.replay.clone()).unwrap_or_default()
+        self.begun.as_ref().map(|begun| begun.replay.clone()).unwrap_or_default()
     }
 
     /// Whether that is anything.
     pub(crate) fn has_replay(&self) -> bool {
-        self.rare.as_ref().is_some_and(|rare| !rare.replay.is_empty())
+        self.begun.as_ref().is_some_and(|begun| !begun.replay.is_empty())
     }
 
     /// Whether input is being passed over: the rest of a message that was too long, or all that follows malformed input.
     #[must_use]
     pub fn is_skipping(&self) -> bool {
-        self.rare.as_ref().is_some_and(|rare| rare.skipping)
-    }
-
-    /// How many bytes were looked at so far; one that was looked at twice counts twice.
-    ///
-    /// It shows that the work is linear in the input. A count, and none, look at no bytes.
-    #[must_use]
-    pub const fn searched(&self) -> u64 {
-        self.searched
+        self.begun.as_ref().is_some_and(|begun| begun.skipping)
     }
 
     /// [`split`](Self::split) in all cases; no terminator ends in the first `vain` bytes of `input`.
     #[inline(never)]
     pub(crate) fn split_slowly<'a>(&mut self, input: &mut &'a [u8], vain: usize) -> Option<Split<'a>> {
-        if self.rare.is_none() {
+        if self.begun.is_none() {
             return if input.is_empty() { None } else { self.step(input, self.room(), vain) };
         }
         match self.pass_over(input) {
@@ -313,15 +316,15 @@ impl Splitter {
             Err(error) => return Some(Split::Malformed(error)),
         }
         let split = self.step_replay(input, self.room());
-        self.rare.take_if(|rare| **rare == Rare::default());
+        self.forget_nothing();
         split
     }
 
     /// Passes over the rest of a message that was too long, if one is: whether its end has come.
     pub(crate) fn pass_over(&mut self, input: &mut &[u8]) -> Result<bool, FrameError> {
         while self.is_skipping() {
-            if let Some(rare) = self.rare.as_mut().filter(|rare| rare.lost) {
-                rare.replay = Bytes::new();
+            if let Some(begun) = self.begun.as_mut().filter(|begun| begun.lost) {
+                begun.replay = Bytes::new();
                 *input = &[];
                 return Ok(false);
             }
@@ -338,13 +341,13 @@ impl Splitter {
     /// [`step`](Self::step), through what is to be gone through again first.
     fn step_replay<'a>(&mut self, input: &mut &'a [u8], room: usize) -> Option<Split<'a>> {
         loop {
-            let replay = std::mem::take(&mut self.rare().replay);
+            let replay = std::mem::take(&mut self.begun().replay);
             if replay.is_empty() {
                 return self.step(input, room, 0);
             }
             let mut rest = &replay[..];
             let split = self.step(&mut rest, room, 0).map(|split| split.released_from(&replay));
-            self.rare().replay = replay.slice_ref(rest);
+            self.begun().replay = replay.slice_ref(rest);
             if split.is_some() {
                 return split;
             }
@@ -354,12 +357,12 @@ impl Splitter {
     /// Hands out the next piece of `input`, of at most `room` bytes.
     fn step<'a>(&mut self, input: &mut &'a [u8], room: usize, vain: usize) -> Option<Split<'a>> {
         let Kind::Bytes(needles) = self.terminator.kind() else { return self.step_unsearched(input, room) };
-        if self.at != ROOT as u64 {
+        if self.at() != ROOT as u64 {
             return self.step_held(input, room);
         }
         let window = window(needles, input, room);
         let to_end = window.len() == input.len();
-        let (len, used, next, end) = match needles.search(window, vain, to_end, &mut self.searched) {
+        let (len, used, next, end) = match needles.search(window, vain, to_end) {
             Ok(Hit { end, len }) => (end - len.get(), end, ROOT, true),
             Err(node) if to_end => (input.len() - needles.depth(node), input.len(), node, false),
             Err(_) => (usize::MAX, 0, ROOT, false),
@@ -367,8 +370,9 @@ impl Splitter {
         if len > room {
             return self.step_part(input, room);
         }
-        self.at = next as u64;
-        let piece = &take(input, used)[..len];
+        self.set_at(next as u64);
+        let piece = &input[..len];
+        *input = &input[used..];
         self.data(Piece::Borrowed(piece), end)
     }
 
@@ -378,7 +382,7 @@ impl Splitter {
     ///
     /// ```text
     ///   |---- held ----|------ input ------|
-    ///   |- free -|---- depth ----|               after `used` bytes of the input
+    ///   |- free -|---- depth ----|
     ///                  |- used --|
     /// ```
     fn step_held<'a>(&mut self, input: &mut &'a [u8], room: usize) -> Option<Split<'a>> {
@@ -393,7 +397,7 @@ impl Splitter {
             };
             node = needles.next(node, byte);
             used += 1;
-            self.searched += 1;
+            needles.looked_at(1);
             match needles.ends(node).map(NonZeroUsize::get) {
                 Some(len) if len >= used => break (held + used - len, ROOT, true),
                 None if needles.depth(node) > used => {}
@@ -406,20 +410,20 @@ impl Splitter {
         };
 
         let prefix = needles.prefix(self.node());
-        let given = self.rare.as_ref().map_or(0, |rare| rare.given);
+        let given = self.begun.as_ref().map_or(0, |begun| begun.given);
         if free.saturating_sub(given) > room {
             // Some now. The next step comes to the same end and hands out more, if there is room then.
             if room == 0 {
                 return self.too_long();
             }
-            self.rare().given += room;
+            self.begun().given += room;
             return self.data(Piece::Released(prefix.slice(given..given + room)), false);
         }
-        self.at = next as u64;
-        if let Some(rare) = &mut self.rare {
-            rare.given = 0;
+        self.set_at(next as u64);
+        if let Some(begun) = &mut self.begun {
+            begun.given = 0;
         }
-        take(input, used);
+        *input = &input[used..];
         self.data(Piece::Released(prefix.slice(given.min(free)..free)), end)
     }
 
@@ -429,37 +433,33 @@ impl Splitter {
             return self.step_frame(layout, input, room);
         }
         let count = self.terminator.as_count();
-        let missing = count.map_or(u64::MAX, |count| count - self.at);
+        let missing = count.map_or(u64::MAX, |count| count - self.at());
         let len = usize::try_from(missing).unwrap_or(usize::MAX).min(input.len());
-        if count.is_some() {
-            self.at += len.min(room) as u64;
+        let end = len as u64 == missing && len <= room;
+        if !end && count.is_some() {
+            self.set_at(self.at() + len.min(room) as u64);
         }
         if len > room {
             return self.step_part(input, room);
         }
-        let end = count == Some(self.at);
-        if end {
-            self.at = ROOT as u64;
-        }
-        self.data(Piece::Borrowed(take(input, len)), end)
+        self.data(Piece::Borrowed(input.split_off(..len).unwrap_or_default()), end)
     }
 
     /// [`step`](Self::step) through a frame, which is remembered while more of it is to come.
     fn step_frame<'a>(&mut self, layout: Layout, input: &mut &'a [u8], room: usize) -> Option<Split<'a>> {
-        let begun = self.rare.as_mut().and_then(|rare| rare.frame.take());
+        let begun = self.begun.as_mut().and_then(|begun| begun.frame.take());
         let mut frame = begun.unwrap_or_else(|| Frame::new(layout));
         let part = frame.step(input, room);
         if matches!(part, Ok(Part::None | Part::TooLong | Part::Piece(_, false))) && frame.has_begun() {
-            self.rare().frame = Some(frame);
+            self.begun().frame = Some(frame);
         }
         match part {
             Ok(Part::None) => None,
             Ok(Part::TooLong) => self.too_long(),
             Ok(Part::Piece(piece, end)) => self.data(piece, end),
             Err(error) => {
-                self.kept = 0;
-                let rare = self.rare();
-                (rare.skipping, rare.lost) = (true, true);
+                let begun = self.begun();
+                (begun.kept, begun.skipping, begun.lost) = (0, true, true);
                 Some(Split::Malformed(error))
             }
         }
@@ -467,58 +467,96 @@ impl Splitter {
 
     /// Hands out what there is room for, because the message has more.
     fn step_part<'a>(&mut self, input: &mut &'a [u8], room: usize) -> Option<Split<'a>> {
-        if room == 0 { self.too_long() } else { self.data(Piece::Borrowed(take(input, room)), false) }
+        if room == 0 {
+            self.too_long()
+        } else {
+            self.data(Piece::Borrowed(input.split_off(..room).unwrap_or_default()), false)
+        }
     }
 
     fn data<'a>(&mut self, piece: Piece<'a>, end: bool) -> Option<Split<'a>> {
         if piece.is_empty() && !end {
             return None;
         }
-        // Saturating: what is passed over is counted too, and may be longer than the address space.
-        self.kept = if end { 0 } else { self.kept.saturating_add(piece.len()) };
+        if end {
+            self.end_message();
+        } else {
+            let begun = self.begun();
+            // Saturating: what is passed over is counted too, and may be longer than the address space.
+            begun.kept = begun.kept.saturating_add(piece.len());
+        }
         Some(Split::Data { piece, end })
     }
 
     fn too_long<'a>(&mut self) -> Option<Split<'a>> {
-        self.kept = 0;
-        self.rare().skipping = true;
+        let begun = self.begun();
+        (begun.kept, begun.skipping) = (0, true);
         Some(Split::TooLong)
     }
 
     /// The next byte belongs to another message.
     fn stop_skipping(&mut self) {
-        let Some(rare) = &mut self.rare else { return };
-        rare.skipping = false;
-        self.kept = 0;
-        if let Some(terminator) = rare.later.take() {
+        let Some(begun) = &mut self.begun else { return };
+        (begun.kept, begun.skipping) = (0, false);
+        if let Some(terminator) = begun.later.take() {
             self.begin(terminator);
         }
     }
 
     fn begin(&mut self, terminator: Terminator) {
-        self.at = ROOT as u64;
         self.terminator = terminator;
-        if let Some(rare) = &mut self.rare {
-            rare.frame = None;
+        if let Some(begun) = &mut self.begun {
+            (begun.at, begun.frame) = (ROOT as u64, None);
         }
+    }
+
+    /// What has been handed out of a message was all of it.
+    fn end_message(&mut self) {
+        if let Some(begun) = &mut self.begun {
+            (begun.at, begun.kept) = (ROOT as u64, 0);
+            self.forget_nothing();
+        }
+    }
+
+    fn forget_nothing(&mut self) {
+        self.begun.take_if(|begun| **begun == Begun::default());
+    }
+
+    /// Of what has begun, `replay` is to be gone through again, and what was handed out stays so.
+    fn replay_only(&mut self, replay: Bytes) {
+        *self.begun() = Begun { replay, kept: self.kept(), ..Begun::default() };
     }
 
     /// How many bytes of this message may be handed out.
     fn room(&self) -> usize {
-        self.limit.saturating_sub(self.kept)
+        self.limit.saturating_sub(self.kept())
     }
 
-    fn rare(&mut self) -> &mut Rare {
-        self.rare.get_or_insert_default()
+    fn begun(&mut self) -> &mut Begun {
+        self.begun.get_or_insert_default()
+    }
+
+    fn kept(&self) -> usize {
+        self.begun.as_ref().map_or(0, |begun| begun.kept)
+    }
+
+    fn at(&self) -> u64 {
+        self.begun.as_ref().map_or(ROOT as u64, |begun| begun.at)
+    }
+
+    fn set_at(&mut self, at: u64) {
+        if at != self.at() {
+            self.begun().at = at;
+        }
     }
 
     fn later(&self) -> Option<&Terminator> {
-        self.rare.as_ref()?.later.as_ref()
+        self.begun.as_ref()?.later.as_ref()
     }
 
     /// The frame that has begun.
     fn frame(&self) -> Option<&Frame> {
-        self.rare.as_ref()?.frame.as_ref()
+        self.begun.as_ref()?.frame.as_ref()
     }
 
     /// What the automaton remembers and was not handed out.
@@ -526,13 +564,13 @@ impl Splitter {
         let Kind::Bytes(needles) = self.terminator.kind() else {
             return self.frame().map(Frame::pending).unwrap_or_default();
         };
-        let given = self.rare.as_ref().map_or(0, |rare| rare.given);
+        let given = self.begun.as_ref().map_or(0, |begun| begun.given);
         needles.prefix(self.node()).slice(given..)
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "it was made from an index of nodes, a usize")]
-    const fn node(&self) -> usize {
-        self.at as usize
+    fn node(&self) -> usize {
+        self.at() as usize
     }
 }
 
@@ -556,18 +594,10 @@ fn window<'a>(needles: &Needles, input: &'a [u8], room: usize) -> &'a [u8] {
     &input[..room.saturating_add(needles.longest()).min(input.len())]
 }
 
-/// Splits the first `len` bytes off.
-fn take<'a>(input: &mut &'a [u8], len: usize) -> &'a [u8] {
-    let (taken, rest) = input.split_at(len);
-    *input = rest;
-    taken
-}
-
 /// The most bytes of one message, unless another limit is set: 64 KiB.
 ///
-/// It is what a peer can make a conversation hold by never ending its line. Long enough for every line
-/// protocol in use (SMTP's lines have at most 1000 bytes, IRC's 512 and 8191 of tags), it is also the limit
-/// of Python's `asyncio` streams, of Go's `bufio.Scanner` and of Redis' inline commands. Twisted chose 16384.
+/// It is what a peer can make a conversation hold by never ending its line. SMTP's lines have at most 1000 bytes, IRC's
+/// 8191 and 512; Python's `asyncio`, Go's `bufio.Scanner` and Redis' inline commands have this limit too.
 pub const MESSAGE_LIMIT: usize = 65536;
 
 #[cfg(test)]
@@ -617,8 +647,8 @@ mod tests {
     }
 
     #[test]
-    fn a_splitter_is_seven_words() {
-        assert!(size_of::<Splitter>() <= 56);
+    fn a_splitter_is_four_words() {
+        assert!(size_of::<Splitter>() <= 32);
     }
 
     #[test]
@@ -685,7 +715,7 @@ mod tests {
     fn none_ends_no_message() {
         let mut splitter = Splitter::default();
         assert_eq!(feed(&mut splitter, &["a\r\n", "b"]), (vec![], "a\r\nb".to_owned()));
-        assert_eq!(splitter.searched(), 0);
+        assert_eq!(splitter.terminator().searched(), 0);
     }
 
     #[test]
@@ -838,6 +868,6 @@ mod tests {
         feed(&mut splitter, &["abc\r", "\n", "a\r", "b\r"]);
         splitter.set_terminator(b"\n");
         feed(&mut splitter, &["\n\n"]);
-        assert!(splitter.rare.is_none());
+        assert!(splitter.begun.is_none());
     }
 }

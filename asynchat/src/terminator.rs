@@ -181,6 +181,19 @@ impl Terminator {
         Self::of(&[b"\r\n", b"\n"])
     }
 
+    /// How many bytes this thread has looked at so far to find these byte strings; one that was looked at twice counts
+    /// twice.
+    ///
+    /// All that splits at an equal terminator counts together. It shows that the work is linear in the input. A count, a
+    /// frame, and none look at no bytes.
+    #[must_use]
+    pub fn searched(&self) -> u64 {
+        match &self.kind {
+            Kind::Bytes(needles) => needles.searched(),
+            _ => 0,
+        }
+    }
+
     /// The byte strings, longest first; none unless they are what ends a message.
     #[must_use]
     pub fn patterns(&self) -> impl ExactSizeIterator<Item = &[u8]> {

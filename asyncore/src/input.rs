@@ -237,10 +237,11 @@ impl<A: 'static> Map<A> {
     #[must_use]
     #[inline]
     pub fn is_reading(&self, id: ChannelId) -> bool {
-        if self.serving.id == Some(id) { self.serving.reads } else { self.finds_reading(id) }
+        self.serving.reading == Some(id) || self.finds_reading(id)
     }
 
     /// [`is_reading`](Self::is_reading) by the channel's state.
+    #[cold]
     fn finds_reading(&self, id: ChannelId) -> bool {
         self.live(id).is_some_and(|entry| {
             entry.pauses.is_empty()
@@ -252,7 +253,7 @@ impl<A: 'static> Map<A> {
     /// A channel's state or pauses have changed.
     pub(crate) fn update_serving(&mut self, id: ChannelId) {
         if self.serving.id == Some(id) {
-            self.serving.reads = self.finds_reading(id);
+            self.serving.reading = self.finds_reading(id).then_some(id);
         }
     }
 

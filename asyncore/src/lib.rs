@@ -155,6 +155,7 @@ mod snapshot;
 mod socket;
 mod stdio;
 mod system;
+mod tail;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod threads;

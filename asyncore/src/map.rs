@@ -120,8 +120,8 @@ pub(crate) struct Serving {
     pub(crate) accepts: usize,
     /// Whether it received since it was last asked to.
     pub(crate) received: bool,
-    /// Whether it takes input, as [`Map::is_reading`] would find out: asked after every message.
-    pub(crate) reads: bool,
+    /// The same channel while it takes input, as [`Map::is_reading`] would find out: asked after every message.
+    pub(crate) reading: Option<ChannelId>,
 }
 
 /// What the loop is about.

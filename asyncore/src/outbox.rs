@@ -8,6 +8,7 @@ use bytes::{Buf, Bytes};
 use crate::panics::contain;
 use crate::push::KEEP_FROM;
 use crate::push::sealed::Sealed;
+use crate::tail::Tail;
 use crate::{Kind, Producer, Result};
 
 /// What is queued for one socket, in order.
@@ -21,15 +22,15 @@ pub(crate) struct Outbox {
     /// Everything before the tail.
     queue: VecDeque<Chunk>,
     /// Small pieces gather here; it is the last chunk.
-    tail: Vec<u8>,
+    tail: Tail,
     /// Bytes of the first chunk that are sent, if it is a copied one or the tail.
     sent: usize,
-    /// Invariant: the bytes of all chunks less `sent`.
-    bytes: usize,
+    /// Invariant: the bytes of all chunks in the queue.
+    before_tail: usize,
     /// Invariant: the producers in the queue.
     producers: usize,
-    /// Up to how many queued bytes a push needs no closer look at limits and marks; 0 until someone has looked.
-    pub(crate) easy: usize,
+    /// Up to how long a tail a push needs no closer look at limits and marks; 0 until someone has looked.
+    easy_end: usize,
     /// Pushes since the last write that are not counted in the dispatcher and the map yet.
     pub(crate) uncounted: u32,
 }
@@ -51,27 +52,42 @@ pub(crate) enum Filled {
 
 impl Outbox {
     /// Appends data, copied behind what is there or kept as it is: how many bytes that were.
-    #[inline]
     pub(crate) fn push(&mut self, data: impl Sealed) -> usize {
         if data.is_large() {
             return self.push_kept(data.into_bytes());
         }
         let length = data.length();
-        if self.tail.capacity() - self.tail.len() < length {
+        if self.tail.room(length).is_none() {
             self.make_room(length);
         }
-        let before = self.tail.len();
-        data.copy_to(&mut self.tail);
-        let pushed = self.tail.len() - before;
-        self.bytes += pushed;
+        let pushed = self.tail.room(length).map_or(0, |room| data.copy_to(room));
+        self.tail.keep(pushed);
         pushed
+    }
+
+    /// Appends data if neither limits nor marks nor the room in the tail need a look: how many bytes that were.
+    #[inline(always)]
+    pub(crate) fn push_easily(&mut self, length: usize, data: &impl Sealed) -> Option<usize> {
+        if self.tail.len() + length > self.easy_end || data.is_large() {
+            return None;
+        }
+        let pushed = data.copy_to(self.tail.room(length)?);
+        self.tail.keep(pushed);
+        self.uncounted = self.uncounted.wrapping_add(1);
+        Some(pushed)
+    }
+
+    /// Lets pushes of small data pass without a look until `most` bytes are queued.
+    pub(crate) const fn pass_until(&mut self, most: usize) {
+        let easy = if self.has_producer() { 0 } else { most.saturating_sub(self.bytes()) };
+        self.easy_end = self.tail.len().saturating_add(easy);
     }
 
     /// Appends without a copy, as a chunk of its own: how many bytes that were.
     pub(crate) fn push_kept(&mut self, data: Bytes) -> usize {
         let pushed = data.len();
-        self.bytes += pushed;
         self.seal_tail();
+        self.before_tail += pushed;
         self.queue.push_back(Chunk::Kept(data));
         pushed
     }
@@ -82,21 +98,15 @@ impl Outbox {
         self.producers += 1;
     }
 
-    /// Whether so many bytes more need no look at limits and marks.
-    #[inline]
-    pub(crate) const fn takes_easily(&self, length: usize) -> bool {
-        self.bytes + length <= self.easy
-    }
-
     /// Bytes queued; what producers have not made yet is not among them.
     #[inline]
     pub(crate) const fn bytes(&self) -> usize {
-        self.bytes
+        self.before_tail + self.tail.len() - self.sent
     }
 
     /// Whether nothing is queued, no producer either.
     pub(crate) fn is_empty(&self) -> bool {
-        self.bytes == 0 && self.queue.is_empty()
+        self.bytes() == 0 && self.queue.is_empty()
     }
 
     pub(crate) const fn has_producer(&self) -> bool {
@@ -106,7 +116,7 @@ impl Outbox {
     /// What limits and marks go by: the bytes, and something for each producer, so that a peer cannot have them queued
     /// without end.
     pub(crate) const fn load(&self) -> usize {
-        self.bytes + self.producers * PRODUCER_LOAD
+        self.bytes() + self.producers * PRODUCER_LOAD
     }
 
     /// Asks the producer that stands first, until `most` bytes stand before the next one.
@@ -133,7 +143,7 @@ impl Outbox {
                             return Ok(if made == 0 { Filled::Waiting } else { Filled::Ready });
                         }
                         Some(piece) => {
-                            self.bytes += piece.len();
+                            self.before_tail += piece.len();
                             // Small pieces of a stream are gathered, as they are when pushed.
                             if piece.len() >= KEEP_FROM || kind == Kind::Datagram {
                                 self.queue.insert(at, Chunk::Kept(piece));
@@ -164,7 +174,7 @@ impl Outbox {
             Chunk::Kept(data) => Some(&data[..]),
             Chunk::Producer(_) => None,
         });
-        let tail = (!self.has_producer()).then_some(&self.tail[..]);
+        let tail = (!self.has_producer()).then_some(self.tail.bytes());
         for chunk in chunks.chain(tail) {
             let rest = &chunk[skip..];
             skip = 0;
@@ -185,18 +195,19 @@ impl Outbox {
 
     /// The tail when it is all there is, which is the usual case: one slice, found without a walk.
     pub(crate) fn only_tail(&self) -> Option<&[u8]> {
-        self.queue.is_empty().then(|| &self.tail[self.sent..])
+        self.queue.is_empty().then(|| &self.tail.bytes()[self.sent..])
     }
 
     /// Drops the first `written` bytes, which are sent.
     pub(crate) fn advance(&mut self, mut written: usize) {
-        debug_assert!(written <= self.bytes, "more was written than was queued");
-        self.bytes -= written.min(self.bytes);
+        debug_assert!(written <= self.bytes(), "more was written than was queued");
+        self.easy_end = 0;
         while written > 0 {
             match self.queue.front_mut() {
                 Some(Chunk::Kept(data)) => {
                     let step = written.min(data.len());
                     data.advance(step);
+                    self.before_tail -= step;
                     written -= step;
                     if data.is_empty() {
                         discard(self.queue.pop_front());
@@ -207,6 +218,7 @@ impl Outbox {
                     self.sent += step;
                     written -= step;
                     if self.sent == data.len() {
+                        self.before_tail -= self.sent;
                         self.sent = 0;
                         self.queue.pop_front();
                     }
@@ -237,21 +249,23 @@ impl Outbox {
     pub(crate) fn pop_datagram(&mut self) {
         let first = self.queue.pop_front();
         if let Some(Chunk::Kept(data)) = &first {
-            self.bytes -= data.len();
+            self.before_tail -= data.len();
         }
         discard(first);
     }
 
     /// Drops all that is queued: how many bytes.
     pub(crate) fn clear(&mut self) -> usize {
+        let dropped = self.bytes();
         while !self.queue.is_empty() {
             discard(self.queue.pop_front());
         }
         self.tail.clear();
         self.sent = 0;
+        self.before_tail = 0;
         self.producers = 0;
-        self.easy = 0;
-        std::mem::take(&mut self.bytes)
+        self.easy_end = 0;
+        dropped
     }
 
     fn seal_tail(&mut self) {
@@ -259,7 +273,9 @@ impl Outbox {
             return;
         }
         // `sent` counts in the first chunk, and the tail stays first if it was.
-        self.queue.push_back(Chunk::Copied(std::mem::take(&mut self.tail)));
+        self.easy_end = 0;
+        self.before_tail += self.tail.len();
+        self.queue.push_back(Chunk::Copied(self.tail.take()));
     }
 
     /// Makes room for so many bytes more, in another tail if this one is full: sent ones give theirs before there is more
@@ -270,7 +286,7 @@ impl Outbox {
             self.seal_tail();
         }
         if self.queue.is_empty() && self.sent >= COMPACT_FROM && self.sent * 8 >= self.tail.len() {
-            self.tail.drain(..self.sent);
+            self.tail.drop_first(self.sent);
             self.sent = 0;
         }
         self.tail.reserve(length);
@@ -279,7 +295,7 @@ impl Outbox {
     /// Keeps a tail that never runs empty from growing at its sent end: moved at most once per byte queued.
     fn compact(&mut self) {
         if self.queue.is_empty() && self.sent >= COMPACT_FROM && self.sent * 2 >= self.tail.len() {
-            self.tail.drain(..self.sent);
+            self.tail.drop_first(self.sent);
             self.sent = 0;
         }
     }

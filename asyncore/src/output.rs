@@ -19,17 +19,16 @@ impl<A: 'static> Map<A> {
     ///
     /// Borrowed bytes are copied, owned ones kept when large: see [`PushData`]. On a datagram channel each push is one
     /// datagram. The answer may be ignored; a push never fails its caller.
-    #[inline]
+    #[inline(always)]
     pub fn push(&mut self, id: ChannelId, data: impl PushData) -> Pushed {
         let length = data.length();
         if let Some(entry) = Self::entry_in(&mut self.slots, id)
             && entry.flags.has(Flags::FLOWING)
             && let Some(outbox) = &mut entry.dispatcher.outbox
-            && outbox.takes_easily(length)
             && self.queued + length <= self.options.output
+            && let Some(pushed) = outbox.push_easily(length, &data)
         {
-            self.queued += outbox.push(data);
-            outbox.uncounted = outbox.uncounted.wrapping_add(1);
+            self.queued += pushed;
             return Pushed::Queued;
         }
         self.push_carefully(id, length, data)
@@ -225,7 +224,7 @@ impl<A: 'static> Map<A> {
         let kind = entry.dispatcher.kind;
         let outbox = entry.dispatcher.outbox.get_or_insert_with(|| outboxes.take());
         self.queued += put(outbox, kind);
-        outbox.easy = if outbox.has_producer() { 0 } else { limit.min(high_mark) };
+        outbox.pass_until(limit.min(high_mark));
         let is_high = outbox.load() > high_mark;
         self.counters.pushes += 1;
         entry.dispatcher.count_pushes(1);

@@ -48,6 +48,15 @@ impl Pushed {
     }
 }
 
+/// Copies bytes to where there is room for them.
+#[inline]
+pub(crate) fn copy(bytes: &[u8], room: &mut [u8]) -> usize {
+    // `AsRef` may say something else each time: what is too much has no room.
+    let length = bytes.len().min(room.len());
+    room[..length].copy_from_slice(&bytes[..length]);
+    length
+}
+
 pub(crate) mod sealed {
     use super::Bytes;
 
@@ -57,7 +66,8 @@ pub(crate) mod sealed {
         fn length(&self) -> usize;
         /// Whether it is worth keeping as it is.
         fn is_large(&self) -> bool;
-        fn copy_to(&self, tail: &mut Vec<u8>);
+        /// Copies itself to where there is room for its length: how many bytes that were.
+        fn copy_to(&self, room: &mut [u8]) -> usize;
         fn into_bytes(self) -> Bytes;
     }
 }
@@ -76,8 +86,8 @@ impl<T: AsRef<[u8]> + ?Sized> sealed::Sealed for &T {
     }
 
     #[inline]
-    fn copy_to(&self, tail: &mut Vec<u8>) {
-        tail.extend_from_slice((**self).as_ref());
+    fn copy_to(&self, room: &mut [u8]) -> usize {
+        copy((**self).as_ref(), room)
     }
 
     fn into_bytes(self) -> Bytes {
@@ -101,8 +111,8 @@ macro_rules! owned {
             }
 
             #[inline]
-            fn copy_to(&self, tail: &mut Vec<u8>) {
-                tail.extend_from_slice(self.as_ref());
+            fn copy_to(&self, room: &mut [u8]) -> usize {
+                copy(self.as_ref(), room)
             }
 
             fn into_bytes(self) -> Bytes {
@@ -130,13 +140,16 @@ macro_rules! several {
             }
 
             #[inline]
-            fn copy_to(&self, tail: &mut Vec<u8>) {
-                $(self.$field.copy_to(tail);)+
+            fn copy_to(&self, room: &mut [u8]) -> usize {
+                let mut copied = 0;
+                $(copied += self.$field.copy_to(&mut room[copied..]);)+
+                copied
             }
 
             fn into_bytes(self) -> Bytes {
-                let mut all = Vec::with_capacity(self.length());
-                self.copy_to(&mut all);
+                let mut all = vec![0; self.length()];
+                let copied = self.copy_to(&mut all);
+                all.truncate(copied);
                 all.into()
             }
         }

@@ -146,7 +146,7 @@ impl<A: 'static> Map<A> {
         let Some(entry) = Self::entry_in(&mut self.slots, id) else { return };
         entry.flags.set(Flags::HAS_READ);
         let bytes = entry.dispatcher.limits.as_ref().unwrap_or(&self.limits).read_budget.max(1);
-        self.serving = Serving { id: Some(id), bytes, reads: true, ..Serving::default() };
+        self.serving = Serving { id: Some(id), bytes, reading: Some(id), ..Serving::default() };
         self.call(app, id, "handle_read", |handler, cx| handler.handle_read(cx));
         self.serve_eof(app, id);
     }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::ops::Deref;
 
 use crate::PushData;
+use crate::push::copy;
 use crate::push::sealed::Sealed;
 
 /// A few bytes held in place: the header of a message, to be pushed with its payload.
@@ -107,8 +108,8 @@ impl Sealed for ShortBytes {
     }
 
     #[inline]
-    fn copy_to(&self, tail: &mut Vec<u8>) {
-        tail.extend_from_slice(self);
+    fn copy_to(&self, room: &mut [u8]) -> usize {
+        copy(self, room)
     }
 
     fn into_bytes(self) -> bytes::Bytes {

@@ -414,11 +414,13 @@ const FOREIGN: &[(&str, &[&str])] = &[
         ],
     ),
     ("fastrand", &["asyncore/src/testing/network.rs"]),
+    ("safe_arch", &["asynchat/src/ahead.rs"]),
     ("listenfd", &["asyncore/src/inherited.rs"]),
     ("signal_hook", &["asyncore/src/lib.rs", "asyncore/src/signals.rs"]),
     (
         "memchr",
         &[
+            "asynchat/src/ahead.rs",
             "asynchat/src/dot_stuffer.rs",
             "asynchat/src/dot_unstuffer.rs",
             "asynchat/src/needles.rs",
@@ -429,17 +431,21 @@ const FOREIGN: &[(&str, &[&str])] = &[
 
 /// What needs no socket to be tested.
 const PURE: &[&str] = &[
+    "asynchat/src/ahead.rs",
+    "asynchat/src/begun.rs",
     "asynchat/src/dot_stuffer.rs",
     "asynchat/src/dot_unstuffer.rs",
     "asynchat/src/frame.rs",
     "asynchat/src/needles.rs",
     "asynchat/src/split.rs",
+    "asynchat/src/splits.rs",
     "asynchat/src/splitter.rs",
     "asynchat/src/terminator.rs",
     "asyncore/src/histogram.rs",
     "asyncore/src/id.rs",
     "asyncore/src/interest.rs",
     "asyncore/src/outbox.rs",
+    "asyncore/src/tail.rs",
 ];
 
 /// The crates in a program that talks: ours, and what they stand on.
