@@ -522,6 +522,6 @@ mod tests {
 
     #[test]
     fn the_size_of_an_idle_conversation_is_pinned() {
-        assert!(size_of::<AsyncChat<()>>() <= 40, "{}", size_of::<AsyncChat<()>>());
+        assert!(size_of::<AsyncChat<()>>() <= 24, "{}", size_of::<AsyncChat<()>>());
     }
 }

@@ -9,13 +9,11 @@ use crate::{Splitter, Terminator};
 #[derive(Debug)]
 pub struct Framing {
     pub(crate) splitter: Splitter,
-    /// One box, there only while it says something: not for an idle conversation, unless it chose something unusual.
-    rare: Option<Box<Rare>>,
 }
 
 /// What few conversations have to remember, or all of them for a while.
 #[derive(Debug, PartialEq)]
-struct Rare {
+pub(crate) struct Rare {
     /// What was kept of a message that is not complete, or of one that waits.
     held: Vec<u8>,
     /// A message that is complete, and was not delivered because the channel paused or a callback failed.
@@ -69,8 +67,9 @@ pub enum OnTooLong {
 
 impl Framing {
     pub(crate) fn new() -> Self {
-        let rare = Rare { is_new: true, ..Rare::default() };
-        Self { splitter: Splitter::default(), rare: Some(Box::new(rare)) }
+        let mut framing = Self { splitter: Splitter::default() };
+        framing.rare_mut().is_new = true;
+        framing
     }
 
     /// Chooses what ends a message, from the next byte on: also from the next byte that was received already.
@@ -97,36 +96,36 @@ impl Framing {
 
     /// Chooses what happens to a message over the limit.
     pub fn set_on_too_long(&mut self, on_too_long: OnTooLong) {
-        self.rare().on_too_long = on_too_long;
+        self.rare_mut().on_too_long = on_too_long;
         self.forget_nothing();
     }
 
     pub(crate) fn on_too_long(&self) -> OnTooLong {
-        self.rare.as_ref().map_or(OnTooLong::Close, |rare| rare.on_too_long)
+        self.rare().map_or(OnTooLong::Close, |rare| rare.on_too_long)
     }
 
     /// Sets the most bytes of one read.
     pub(crate) fn set_in_size(&mut self, bytes: u32) {
-        self.rare().in_size = bytes.max(1);
+        self.rare_mut().in_size = bytes.max(1);
     }
 
     pub(crate) fn in_size(&self) -> usize {
-        self.rare.as_ref().map_or(AC_IN_BUFFER_SIZE, |rare| rare.in_size) as usize
+        self.rare().map_or(AC_IN_BUFFER_SIZE, |rare| rare.in_size) as usize
     }
 
     /// Sets the most bytes of one write, from when the channel is prepared.
     pub(crate) fn set_out_size(&mut self, bytes: u32) {
-        self.rare().out_size = bytes.max(1);
+        self.rare_mut().out_size = bytes.max(1);
     }
 
     /// Whether the channel is still to be prepared for a chat.
     pub(crate) fn is_new(&self) -> bool {
-        self.rare.as_ref().is_some_and(|rare| rare.is_new)
+        self.rare().is_some_and(|rare| rare.is_new)
     }
 
     /// The channel is prepared: the most bytes of one write, if the chat says how many.
     pub(crate) fn prepared(&mut self) -> Option<usize> {
-        let rare = self.rare();
+        let rare = self.rare_mut();
         rare.is_new = false;
         let out_size = std::mem::take(&mut rare.out_size);
         self.forget_nothing();
@@ -136,7 +135,7 @@ impl Framing {
     /// Whether there is input to deliver without a read.
     pub(crate) fn has_waiting(&self) -> bool {
         let has_waiting = |rare: &Rare| rare.found.is_some() || rare.waiting.is_some();
-        self.rare.as_deref().is_some_and(has_waiting) || self.splitter.has_replay()
+        self.rare().is_some_and(has_waiting) || self.splitter.has_replay()
     }
 
     /// A message is complete and cannot be delivered now: it waits in `held`, with its terminator, should it be another
@@ -144,19 +143,19 @@ impl Framing {
     #[cold]
     pub(crate) fn hold_end(&mut self, held: &mut Vec<u8>, terminator: &[u8]) {
         held.extend_from_slice(terminator);
-        self.rare().found = Some(Box::new(Found { terminator: terminator.len(), frame: None }));
+        self.rare_mut().found = Some(Box::new(Found { terminator: terminator.len(), frame: None }));
     }
 
     /// As [`hold_end`](Self::hold_end), of a message that came in a frame.
     #[cold]
     pub(crate) fn hold_frame(&mut self, frame: Frame) {
-        self.rare().found = Some(Box::new(Found { terminator: 0, frame: Some(frame) }));
+        self.rare_mut().found = Some(Box::new(Found { terminator: 0, frame: Some(frame) }));
     }
 
     /// The length of the message that waits in so many held bytes, if one does.
     #[inline]
     pub(crate) fn take_found(&mut self, held: usize) -> Option<usize> {
-        let found = self.rare.as_mut()?.found.take()?;
+        let found = self.splitter.extra.rare_mut()?.found.take()?;
         self.forget_nothing();
         Some(held.saturating_sub(found.terminator))
     }
@@ -164,7 +163,7 @@ impl Framing {
     /// Takes what is held.
     #[inline]
     pub(crate) fn take_held(&mut self) -> Vec<u8> {
-        let Some(rare) = &mut self.rare else { return Vec::new() };
+        let Some(rare) = self.splitter.extra.rare_mut() else { return Vec::new() };
         let held = std::mem::take(&mut rare.held);
         self.forget_nothing();
         held
@@ -174,35 +173,39 @@ impl Framing {
     #[inline]
     pub(crate) fn set_held(&mut self, held: Vec<u8>) {
         if !held.is_empty() {
-            self.rare().held = held;
+            self.rare_mut().held = held;
         }
     }
 
     /// Takes the input that waits.
     pub(crate) fn take_waiting(&mut self) -> Waiting {
-        let waiting = self.rare.as_mut().and_then(|rare| rare.waiting.take());
+        let waiting = self.splitter.extra.rare_mut().and_then(|rare| rare.waiting.take());
         self.forget_nothing();
         waiting.map_or_else(Waiting::default, |waiting| *waiting)
     }
 
     /// Has input wait.
     pub(crate) fn set_waiting(&mut self, waiting: Waiting) {
-        self.rare().waiting = Some(Box::new(waiting));
+        self.rare_mut().waiting = Some(Box::new(waiting));
     }
 
-    fn rare(&mut self) -> &mut Rare {
-        self.rare.get_or_insert_default()
+    #[inline]
+    fn rare(&self) -> Option<&Rare> {
+        self.splitter.extra.rare()
     }
 
-    /// Nothing unusual needs no box.
+    fn rare_mut(&mut self) -> &mut Rare {
+        self.splitter.extra.make_rare()
+    }
+
     fn forget_nothing(&mut self) {
-        self.rare.take_if(|rare| **rare == Rare::default());
+        self.splitter.extra.forget_nothing();
     }
 
     /// Takes all that was received and not delivered, as it came.
     pub(crate) fn take_input(&mut self) -> Vec<u8> {
         let mut held = self.take_held();
-        let found = self.rare.as_mut().and_then(|rare| rare.found.take());
+        let found = self.splitter.extra.rare_mut().and_then(|rare| rare.found.take());
         if let Some(frame) = found.and_then(|found| found.frame) {
             frame.put_back_into(&mut held);
         }
@@ -214,7 +217,7 @@ impl Framing {
     /// Whether the input was discarded since this was asked last.
     #[inline]
     pub(crate) fn take_discarded(&mut self) -> bool {
-        let Some(rare) = &mut self.rare else { return false };
+        let Some(rare) = self.splitter.extra.rare_mut() else { return false };
         let discarded = std::mem::take(&mut rare.discarded);
         self.forget_nothing();
         discarded
@@ -223,7 +226,7 @@ impl Framing {
     /// Whether what is being delivered is to be dropped.
     #[inline]
     pub(crate) fn is_discarded(&self) -> bool {
-        self.rare.as_ref().is_some_and(|rare| rare.discarded)
+        self.rare().is_some_and(|rare| rare.discarded)
     }
 
     /// Drops all input that was received and not delivered, and the message that has begun.
@@ -232,7 +235,7 @@ impl Framing {
     /// it had come inside TLS (CVE-2011-0411).
     pub fn discard_incoming(&mut self) {
         self.splitter.reset();
-        let rare = self.rare();
+        let rare = self.rare_mut();
         (rare.held, rare.found, rare.waiting, rare.discarded) = (Vec::new(), None, None, true);
     }
 }

@@ -105,6 +105,7 @@ mod chat;
 mod conversation;
 mod dot_stuffer;
 mod dot_unstuffer;
+mod extra;
 mod frame;
 mod framing;
 mod length;

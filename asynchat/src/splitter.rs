@@ -20,6 +20,7 @@ use std::num::NonZeroUsize;
 use bytes::Bytes;
 
 use crate::begun::Begun;
+use crate::extra::Extra;
 use crate::frame::{Frame, Layout, Part};
 use crate::needles::{Hit, Needles, ROOT};
 use crate::terminator::{Kind, Terminator};
@@ -60,16 +61,14 @@ use crate::{FrameError, Piece, Split, Splits};
 #[derive(Debug)]
 pub struct Splitter {
     terminator: Terminator,
-    limit: usize,
-    /// There only while it says something: between messages there is none.
-    begun: Option<Box<Begun>>,
+    pub(crate) extra: Extra,
 }
 
 impl Splitter {
     /// Makes a splitter for messages that end at `terminator`, with a limit of [`MESSAGE_LIMIT`] bytes.
     pub fn new(terminator: impl Into<Terminator>) -> Self {
         let terminator = terminator.into();
-        Self { terminator, limit: MESSAGE_LIMIT, begun: None }
+        Self { terminator, extra: Extra::default() }
     }
 
     /// Hands out the next piece of `input` and moves `input` behind it.
@@ -112,9 +111,7 @@ impl Splitter {
         input: &mut &'a [u8],
         find: impl FnOnce(&Needles, &[u8]) -> Option<Hit>,
     ) -> Result<&'a [u8], usize> {
-        if self.begun.is_some() {
-            return Err(0);
-        }
+        let limit = self.extra.limit_between_messages().ok_or(0_usize)?;
         let (length, end) = match *self.terminator.kind() {
             Kind::Bytes(ref needles) => {
                 let Hit { end, len } = find(needles, input).ok_or(input.len())?;
@@ -126,7 +123,7 @@ impl Splitter {
             }
             Kind::Frame(_) | Kind::Never => return Err(0),
         };
-        if length > self.limit || end > input.len() || length > end {
+        if length > limit || end > input.len() || length > end {
             return Err(0);
         }
         let message = &input[..length];
@@ -138,7 +135,7 @@ impl Splitter {
     ///
     /// A caller that takes every piece can receive a message of any length.
     pub fn taken(&mut self, bytes: usize) {
-        let Some(begun) = &mut self.begun else { return };
+        let Some(begun) = self.extra.begun_mut() else { return };
         begun.kept = begun.kept.saturating_sub(bytes);
         if let Some(frame) = &mut begun.frame {
             frame.set_taken(bytes);
@@ -158,7 +155,7 @@ impl Splitter {
     #[inline]
     pub fn set_terminator(&mut self, terminator: impl Into<Terminator>) {
         let terminator = terminator.into();
-        if self.begun.is_none() {
+        if self.extra.begun().is_none() {
             self.terminator = terminator;
         } else {
             self.change_terminator(terminator);
@@ -170,7 +167,7 @@ impl Splitter {
     fn change_terminator(&mut self, terminator: Terminator) {
         if self.is_skipping() {
             if !self.terminator.is_none() {
-                self.begun().later = Some(terminator);
+                self.extra.begin().later = Some(terminator);
                 return;
             }
             self.stop_skipping();
@@ -190,7 +187,7 @@ impl Splitter {
     ///
     /// Pieces that were [taken](Self::taken) do not count.
     pub fn set_limit(&mut self, limit: usize) {
-        self.limit = limit;
+        self.extra.set_limit(limit);
     }
 
     /// Ends the input: the possible start of a terminator was a part of the message after all.
@@ -232,7 +229,7 @@ impl Splitter {
     /// connection, as after STARTTLS. The terminator and the limit stay.
     pub fn reset(&mut self) {
         self.stop_skipping();
-        self.begun = None;
+        self.extra.forget_begun();
     }
 
     /// What ends the message, as it was last set.
@@ -255,8 +252,8 @@ impl Splitter {
 
     /// The most bytes of one message.
     #[must_use]
-    pub const fn limit(&self) -> usize {
-        self.limit
+    pub fn limit(&self) -> usize {
+        self.extra.limit()
     }
 
     /// The bytes that were consumed and not handed out: the possible start of a terminator, or a frame's header.
@@ -290,24 +287,24 @@ impl Splitter {
 
     /// What is to be gone through again before the input, because the terminator has changed.
     pub(crate) fn replay(&self) -> Bytes {
-        self.begun.as_ref().map(|begun| begun.replay.clone()).unwrap_or_default()
+        self.extra.begun().map(|begun| begun.replay.clone()).unwrap_or_default()
     }
 
     /// Whether that is anything.
     pub(crate) fn has_replay(&self) -> bool {
-        self.begun.as_ref().is_some_and(|begun| !begun.replay.is_empty())
+        self.extra.begun().is_some_and(|begun| !begun.replay.is_empty())
     }
 
     /// Whether input is being passed over: the rest of a message that was too long, or all that follows malformed input.
     #[must_use]
     pub fn is_skipping(&self) -> bool {
-        self.begun.as_ref().is_some_and(|begun| begun.skipping)
+        self.extra.begun().is_some_and(|begun| begun.skipping)
     }
 
     /// [`split`](Self::split) in all cases; no terminator ends in the first `vain` bytes of `input`.
     #[inline(never)]
     pub(crate) fn split_slowly<'a>(&mut self, input: &mut &'a [u8], vain: usize) -> Option<Split<'a>> {
-        if self.begun.is_none() {
+        if self.extra.begun().is_none() {
             return if input.is_empty() { None } else { self.step(input, self.room(), vain) };
         }
         match self.pass_over(input) {
@@ -316,14 +313,14 @@ impl Splitter {
             Err(error) => return Some(Split::Malformed(error)),
         }
         let split = self.step_replay(input, self.room());
-        self.forget_nothing();
+        self.extra.forget_nothing();
         split
     }
 
     /// Passes over the rest of a message that was too long, if one is: whether its end has come.
     pub(crate) fn pass_over(&mut self, input: &mut &[u8]) -> Result<bool, FrameError> {
         while self.is_skipping() {
-            if let Some(begun) = self.begun.as_mut().filter(|begun| begun.lost) {
+            if let Some(begun) = self.extra.begun_mut().filter(|begun| begun.lost) {
                 begun.replay = Bytes::new();
                 *input = &[];
                 return Ok(false);
@@ -341,13 +338,13 @@ impl Splitter {
     /// [`step`](Self::step), through what is to be gone through again first.
     fn step_replay<'a>(&mut self, input: &mut &'a [u8], room: usize) -> Option<Split<'a>> {
         loop {
-            let replay = std::mem::take(&mut self.begun().replay);
+            let replay = std::mem::take(&mut self.extra.begin().replay);
             if replay.is_empty() {
                 return self.step(input, room, 0);
             }
             let mut rest = &replay[..];
             let split = self.step(&mut rest, room, 0).map(|split| split.released_from(&replay));
-            self.begun().replay = replay.slice_ref(rest);
+            self.extra.begin().replay = replay.slice_ref(rest);
             if split.is_some() {
                 return split;
             }
@@ -410,17 +407,17 @@ impl Splitter {
         };
 
         let prefix = needles.prefix(self.node());
-        let given = self.begun.as_ref().map_or(0, |begun| begun.given);
+        let given = self.extra.begun().map_or(0, |begun| begun.given);
         if free.saturating_sub(given) > room {
             // Some now. The next step comes to the same end and hands out more, if there is room then.
             if room == 0 {
                 return self.too_long();
             }
-            self.begun().given += room;
+            self.extra.begin().given += room;
             return self.data(Piece::Released(prefix.slice(given..given + room)), false);
         }
         self.set_at(next as u64);
-        if let Some(begun) = &mut self.begun {
+        if let Some(begun) = self.extra.begun_mut() {
             begun.given = 0;
         }
         *input = &input[used..];
@@ -447,18 +444,18 @@ impl Splitter {
 
     /// [`step`](Self::step) through a frame, which is remembered while more of it is to come.
     fn step_frame<'a>(&mut self, layout: Layout, input: &mut &'a [u8], room: usize) -> Option<Split<'a>> {
-        let begun = self.begun.as_mut().and_then(|begun| begun.frame.take());
+        let begun = self.extra.begun_mut().and_then(|begun| begun.frame.take());
         let mut frame = begun.unwrap_or_else(|| Frame::new(layout));
         let part = frame.step(input, room);
         if matches!(part, Ok(Part::None | Part::TooLong | Part::Piece(_, false))) && frame.has_begun() {
-            self.begun().frame = Some(frame);
+            self.extra.begin().frame = Some(frame);
         }
         match part {
             Ok(Part::None) => None,
             Ok(Part::TooLong) => self.too_long(),
             Ok(Part::Piece(piece, end)) => self.data(piece, end),
             Err(error) => {
-                let begun = self.begun();
+                let begun = self.extra.begin();
                 (begun.kept, begun.skipping, begun.lost) = (0, true, true);
                 Some(Split::Malformed(error))
             }
@@ -481,7 +478,7 @@ impl Splitter {
         if end {
             self.end_message();
         } else {
-            let begun = self.begun();
+            let begun = self.extra.begin();
             // Saturating: what is passed over is counted too, and may be longer than the address space.
             begun.kept = begun.kept.saturating_add(piece.len());
         }
@@ -489,14 +486,14 @@ impl Splitter {
     }
 
     fn too_long<'a>(&mut self) -> Option<Split<'a>> {
-        let begun = self.begun();
+        let begun = self.extra.begin();
         (begun.kept, begun.skipping) = (0, true);
         Some(Split::TooLong)
     }
 
     /// The next byte belongs to another message.
     fn stop_skipping(&mut self) {
-        let Some(begun) = &mut self.begun else { return };
+        let Some(begun) = self.extra.begun_mut() else { return };
         (begun.kept, begun.skipping) = (0, false);
         if let Some(terminator) = begun.later.take() {
             self.begin(terminator);
@@ -505,58 +502,50 @@ impl Splitter {
 
     fn begin(&mut self, terminator: Terminator) {
         self.terminator = terminator;
-        if let Some(begun) = &mut self.begun {
+        if let Some(begun) = self.extra.begun_mut() {
             (begun.at, begun.frame) = (ROOT as u64, None);
         }
     }
 
     /// What has been handed out of a message was all of it.
     fn end_message(&mut self) {
-        if let Some(begun) = &mut self.begun {
+        if let Some(begun) = self.extra.begun_mut() {
             (begun.at, begun.kept) = (ROOT as u64, 0);
-            self.forget_nothing();
+            self.extra.forget_nothing();
         }
-    }
-
-    fn forget_nothing(&mut self) {
-        self.begun.take_if(|begun| **begun == Begun::default());
     }
 
     /// Of what has begun, `replay` is to be gone through again, and what was handed out stays so.
     fn replay_only(&mut self, replay: Bytes) {
-        *self.begun() = Begun { replay, kept: self.kept(), ..Begun::default() };
+        *self.extra.begin() = Begun { replay, kept: self.kept(), ..Begun::default() };
     }
 
     /// How many bytes of this message may be handed out.
     fn room(&self) -> usize {
-        self.limit.saturating_sub(self.kept())
-    }
-
-    fn begun(&mut self) -> &mut Begun {
-        self.begun.get_or_insert_default()
+        self.extra.limit().saturating_sub(self.kept())
     }
 
     fn kept(&self) -> usize {
-        self.begun.as_ref().map_or(0, |begun| begun.kept)
+        self.extra.begun().map_or(0, |begun| begun.kept)
     }
 
     fn at(&self) -> u64 {
-        self.begun.as_ref().map_or(ROOT as u64, |begun| begun.at)
+        self.extra.begun().map_or(ROOT as u64, |begun| begun.at)
     }
 
     fn set_at(&mut self, at: u64) {
         if at != self.at() {
-            self.begun().at = at;
+            self.extra.begin().at = at;
         }
     }
 
     fn later(&self) -> Option<&Terminator> {
-        self.begun.as_ref()?.later.as_ref()
+        self.extra.begun()?.later.as_ref()
     }
 
     /// The frame that has begun.
     fn frame(&self) -> Option<&Frame> {
-        self.begun.as_ref()?.frame.as_ref()
+        self.extra.begun()?.frame.as_ref()
     }
 
     /// What the automaton remembers and was not handed out.
@@ -564,7 +553,7 @@ impl Splitter {
         let Kind::Bytes(needles) = self.terminator.kind() else {
             return self.frame().map(Frame::pending).unwrap_or_default();
         };
-        let given = self.begun.as_ref().map_or(0, |begun| begun.given);
+        let given = self.extra.begun().map_or(0, |begun| begun.given);
         needles.prefix(self.node()).slice(given..)
     }
 
@@ -647,8 +636,8 @@ mod tests {
     }
 
     #[test]
-    fn a_splitter_is_four_words() {
-        assert!(size_of::<Splitter>() <= 32);
+    fn a_splitter_is_three_words() {
+        assert!(size_of::<Splitter>() <= 24);
     }
 
     #[test]
@@ -868,6 +857,6 @@ mod tests {
         feed(&mut splitter, &["abc\r", "\n", "a\r", "b\r"]);
         splitter.set_terminator(b"\n");
         feed(&mut splitter, &["\n\n"]);
-        assert!(splitter.begun.is_none());
+        assert!(splitter.extra.begun().is_none());
     }
 }

@@ -435,6 +435,7 @@ const PURE: &[&str] = &[
     "asynchat/src/begun.rs",
     "asynchat/src/dot_stuffer.rs",
     "asynchat/src/dot_unstuffer.rs",
+    "asynchat/src/extra.rs",
     "asynchat/src/frame.rs",
     "asynchat/src/needles.rs",
     "asynchat/src/split.rs",
