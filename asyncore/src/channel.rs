@@ -4,7 +4,7 @@ use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::panics::describe;
-use crate::{CloseReason, Context, Dispatcher, Error, Received, Result, Timeout, TimerId};
+use crate::{ChannelId, CloseReason, Context, Dispatcher, Error, Received, Result, Timeout, TimerId};
 
 /// The half of a channel that its user writes: what it waits for, and what it does when that comes.
 ///
@@ -61,7 +61,7 @@ pub trait Channel<A: 'static = ()>: Any {
     ///
     /// What it returns goes to [`handle_error`](Self::handle_error).
     fn handle_read(&mut self, cx: &mut Context<'_, A>) -> Result {
-        tracing::warn!(id = %cx.id, "unhandled read event: input dropped");
+        unhandled(cx.id, "unhandled read event: input dropped");
         while let Received::Data(_) = cx.map.recv(cx.id, 4096)? {}
         Ok(())
     }
@@ -72,7 +72,7 @@ pub trait Channel<A: 'static = ()>: Any {
     ///
     /// What it returns goes to [`handle_error`](Self::handle_error).
     fn handle_write(&mut self, cx: &mut Context<'_, A>) -> Result {
-        tracing::warn!(id = %cx.id, "unhandled write event");
+        unhandled(cx.id, "unhandled write event");
         Ok(())
     }
 
@@ -108,11 +108,8 @@ pub trait Channel<A: 'static = ()>: Any {
         while let Some(accepted) = cx.map.accept(cx.id)? {
             match catch_unwind(AssertUnwindSafe(|| self.handle_accepted(cx, accepted))) {
                 Ok(Ok(())) => {}
-                Ok(Err(error)) => tracing::warn!(id = %cx.id, %error, "an accepted connection was dropped"),
-                Err(panic) => {
-                    let panic = describe(panic);
-                    tracing::error!(id = %cx.id, panic, "an accepted connection was dropped after a panic");
-                }
+                Ok(Err(error)) => dropped(cx.id, &error),
+                Err(panic) => dropped_after_panic(cx.id, panic),
             }
         }
         Ok(())
@@ -124,7 +121,7 @@ pub trait Channel<A: 'static = ()>: Any {
     ///
     /// An error drops this connection; the listener goes on.
     fn handle_accepted(&mut self, cx: &mut Context<'_, A>, accepted: Dispatcher) -> Result {
-        tracing::warn!(id = %cx.id, "unhandled accepted event: connection closed");
+        unhandled(cx.id, "unhandled accepted event: connection closed");
         drop(accepted);
         Ok(())
     }
@@ -159,7 +156,7 @@ pub trait Channel<A: 'static = ()>: Any {
     ///
     /// What it returns goes to [`handle_error`](Self::handle_error).
     fn handle_timer(&mut self, cx: &mut Context<'_, A>, timer: TimerId) -> Result {
-        tracing::warn!(id = %cx.id, ?timer, "unhandled timer event");
+        unhandled_timer(cx.id, timer);
         Ok(())
     }
 
@@ -199,8 +196,7 @@ pub trait Channel<A: 'static = ()>: Any {
     ///
     /// An override may keep the channel open, but not after a panic or a failed connect.
     fn handle_error(&mut self, cx: &mut Context<'_, A>, error: &Error) {
-        tracing::warn!(id = %cx.id, peer = %cx.map.peer_name(cx.id), %error, "closing a channel after an error");
-        cx.map.close(cx.id);
+        give_up(cx, error);
     }
 
     /// Gives up the input that the handler has received and not used, because another [replaces](crate::Map::replace) it:
@@ -221,4 +217,38 @@ pub trait Channel<A: 'static = ()>: Any {
     ///
     /// [`Map::remove`](crate::Map::remove) alone ends a channel without it.
     fn handle_close(&mut self, _cx: &mut Context<'_, A>, _reason: CloseReason) {}
+}
+
+// What the defaults log: once, and not for every type of handler.
+
+#[cold]
+#[inline(never)]
+fn unhandled(id: ChannelId, event: &str) {
+    tracing::warn!(%id, "{event}");
+}
+
+#[cold]
+#[inline(never)]
+fn unhandled_timer(id: ChannelId, timer: TimerId) {
+    tracing::warn!(%id, ?timer, "unhandled timer event");
+}
+
+#[cold]
+#[inline(never)]
+fn dropped(id: ChannelId, error: &Error) {
+    tracing::warn!(%id, %error, "an accepted connection was dropped");
+}
+
+#[cold]
+#[inline(never)]
+fn dropped_after_panic(id: ChannelId, panic: Box<dyn Any + Send>) {
+    let panic = describe(panic);
+    tracing::error!(%id, panic, "an accepted connection was dropped after a panic");
+}
+
+#[cold]
+#[inline(never)]
+fn give_up<A: 'static>(cx: &mut Context<'_, A>, error: &Error) {
+    tracing::warn!(id = %cx.id, peer = %cx.map.peer_name(cx.id), %error, "closing a channel after an error");
+    cx.map.close(cx.id);
 }

@@ -44,6 +44,8 @@ pub fn default_map<R>(f: impl FnOnce(&mut Map) -> R) -> Result<R> {
 /// # Errors
 ///
 /// As [`default_map`] and [`Map::run`].
+// Instantiated where it is used: a program would otherwise hold the loop of a map of `()` twice.
+#[inline]
 pub fn run() -> Result {
     default_map(|map| map.run(&mut ()))?
 }

@@ -4,6 +4,8 @@ use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// The panic's message. Consumes the payload: a payload whose drop panics in turn is contained here.
+#[cold]
+#[inline(never)]
 pub(crate) fn describe(payload: Box<dyn Any + Send>) -> String {
     let text = payload
         .downcast_ref::<&str>()
@@ -17,17 +19,29 @@ pub(crate) fn describe(payload: Box<dyn Any + Send>) -> String {
 /// Runs what is no channel's; a panic in it is logged with what it said, and goes no further.
 pub(crate) fn guard(doing: &str, f: impl FnOnce()) {
     if let Err(panic) = catch_unwind(AssertUnwindSafe(f)) {
-        // Not among the log's arguments, which are not evaluated when nobody listens.
-        let panic = describe(panic);
-        tracing::error!(doing, panic, "contained a panic");
+        tell(doing, panic);
     }
 }
 
 /// Runs `f`, a drop most likely; a panic in it is logged, and goes no further.
 pub(crate) fn contain(doing: &str, f: impl FnOnce()) {
     if let Err(second) = catch_unwind(AssertUnwindSafe(f)) {
-        tracing::error!(doing, "contained a panic");
-        // Its drop may panic as well, without end: this one is let go.
-        std::mem::forget(second);
+        let_go(doing, second);
     }
+}
+
+#[cold]
+#[inline(never)]
+fn tell(doing: &str, panic: Box<dyn Any + Send>) {
+    // Not among the log's arguments, which are not evaluated when nobody listens.
+    let panic = describe(panic);
+    tracing::error!(doing, panic, "contained a panic");
+}
+
+#[cold]
+#[inline(never)]
+fn let_go(doing: &str, second: Box<dyn Any + Send>) {
+    tracing::error!(doing, "contained a panic");
+    // Its drop may panic as well, without end: this one is let go.
+    std::mem::forget(second);
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::panics::describe;
 use crate::{ChannelId, Histogram, Map};
@@ -64,27 +64,34 @@ impl<A: 'static> Map<A> {
         name: &'static str,
         f: impl FnOnce(&mut Self) -> R,
     ) -> R {
-        if self.timings.is_none() {
-            return f(self);
+        let began = self.begin_measure();
+        let result = f(self);
+        if let Some(began) = began {
+            self.measured(Called { id, name, recorded: true }, began);
         }
-        self.measure(Called { id, name, recorded: true }, f)
+        result
     }
 
     /// [`timed`](Self::timed) for predicates, which are too many and too short to be recorded.
     #[inline]
     pub(crate) fn watched<R>(&mut self, id: ChannelId, f: impl FnOnce(&mut Self) -> R) -> R {
-        if self.timings.is_none() {
-            return f(self);
+        let began = self.begin_measure();
+        let result = f(self);
+        if let Some(began) = began {
+            self.measured(Called { id: Some(id), name: "readable or writable", recorded: false }, began);
         }
-        self.measure(Called { id: Some(id), name: "readable or writable", recorded: false }, f)
+        result
+    }
+
+    /// The time and the messages so far, if it is measured.
+    #[inline]
+    fn begin_measure(&self) -> Option<(Instant, u64)> {
+        if self.timings.is_none() { None } else { Some((self.time(), self.counters.messages)) }
     }
 
     #[cold]
     #[inline(never)]
-    fn measure<R>(&mut self, called: Called, f: impl FnOnce(&mut Self) -> R) -> R {
-        let messages = self.counters.messages;
-        let began = self.time();
-        let result = f(self);
+    fn measured(&mut self, called: Called, (began, messages): (Instant, u64)) {
         let took = self.time().saturating_duration_since(began);
         if called.recorded
             && let Some(timings) = &mut self.timings
@@ -94,7 +101,6 @@ impl<A: 'static> Map<A> {
         if took > self.options.slow_callback {
             self.warn_of(called, took, self.counters.messages - messages);
         }
-        result
     }
 
     /// The turn is over: how long it took after its wait.
