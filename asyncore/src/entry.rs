@@ -84,8 +84,18 @@ impl Flags {
     /// Connects to a host, or tries one of a host's addresses.
     pub(crate) const RACING: Self = Self(1 << 22);
 
+    /// Its output began after its interest was last compared with the poller's: once all is sent, that is as it was.
+    pub(crate) const FRESH: Self = Self(1 << 23);
+
     /// What ends with the turn.
-    pub(crate) const OF_THIS_TURN: Self = Self(Self::TOUCHED.0 | Self::HAS_READ.0);
+    pub(crate) const OF_THIS_TURN: Self = Self(Self::TOUCHED.0 | Self::HAS_READ.0 | Self::FRESH.0);
+
+    /// What ends with the write at the end of the turn.
+    pub(crate) const OF_THIS_FLUSH: Self = Self(Self::UNSENT.0 | Self::FLOWING.0 | Self::FRESH.0);
+
+    /// With one of these, a write is not simply the socket's.
+    pub(crate) const WRITE_WITH_CARE: Self =
+        Self(Self::STALLED.0 | Self::HIGH.0 | Self::FED.0 | Self::WRITE_RATE.0);
 
     /// With one of these, a read is not simply the socket's.
     pub(crate) const READ_WITH_CARE: Self =

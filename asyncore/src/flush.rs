@@ -1,6 +1,6 @@
 //! The write at the end of a turn, and what follows it.
 
-use std::io::IoSlice;
+use std::io::{self, IoSlice};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
@@ -25,8 +25,8 @@ impl<A: 'static> Map<A> {
                 continue;
             }
             self.counters.pushes += u64::from(entry.dispatcher.settle_pushes());
-            entry.flags.clear(Flags::UNSENT);
-            entry.flags.clear(Flags::FLOWING);
+            let flags = entry.flags;
+            entry.flags.clear(Flags::OF_THIS_FLUSH);
             // One whose queue was dropped meanwhile waits for nothing.
             if entry.flags.any(Flags::STALLED) && entry.dispatcher.outbox.is_some() {
                 // Its queue may have been dropped, and a new one begun: that is low.
@@ -39,7 +39,15 @@ impl<A: 'static> Map<A> {
             let write = |map: &mut Self| {
                 if is_limited { map.write_at_rate(id) } else { map.write_queued(id, usize::MAX) }
             };
-            let wrote = if asks { self.timed(Some(id), "more", write) } else { write(self) };
+            let wrote = match self.send_tail(id, flags) {
+                Some((length, Ok(Moved::Bytes(sent)))) if sent == length => {
+                    self.sent_all(id, sent);
+                    continue;
+                }
+                Some((length, moved)) => self.settle_write(id, length, moved),
+                None if asks => self.timed(Some(id), "more", write),
+                None => write(self),
+            };
             match wrote {
                 Ok(false) => {}
                 Ok(true) if planted!(ForgottenFlush) => {}
@@ -53,6 +61,32 @@ impl<A: 'static> Map<A> {
         }
         list.clear();
         self.spare = list;
+    }
+
+    /// Sends the usual output of an open stream, small pieces that nothing waits for, and no more than a write takes: how
+    /// much it is, and what became of it. `flags` were the channel's before the flush.
+    fn send_tail(&mut self, id: ChannelId, flags: Flags) -> Option<(usize, io::Result<Moved>)> {
+        let Entry { dispatcher, pauses, interest, .. } = Self::entry_in(&mut self.slots, id)?;
+        let is_usual = flags.has(Flags::FLOWING)
+            && flags.has(Flags::FRESH)
+            && !flags.any(Flags::WRITE_WITH_CARE)
+            && !pauses.contains(Pauses::OUTPUT)
+            && !interest.write;
+        let limits = dispatcher.limits.as_ref().unwrap_or(&self.limits);
+        let tail = dispatcher.outbox.as_ref()?.only_tail()?;
+        let fits = (1..=limits.ac_out_buffer_size).contains(&tail.len());
+        (is_usual && fits).then(|| (tail.len(), dispatcher.socket.send(tail)))
+    }
+
+    /// All that was queued has been sent in one write, and nothing waited for that.
+    fn sent_all(&mut self, id: ChannelId, sent: usize) {
+        let Some(Entry { dispatcher, .. }) = Self::entry_in(&mut self.slots, id) else { return };
+        dispatcher.bytes_out += sent as u64;
+        self.counters.bytes_out += sent as u64;
+        dispatcher.active_at = low(self.tick);
+        if let Some(outbox) = dispatcher.outbox.take() {
+            self.recycle(outbox);
+        }
     }
 
     /// One write of what is queued, `most` bytes at most: whether there is more to write at once.
@@ -104,6 +138,20 @@ impl<A: 'static> Map<A> {
                 )
             }
         };
+        self.settle_write(id, offered, moved)
+    }
+
+    /// What became of a write of `offered` bytes: whether there is more to write at once.
+    fn settle_write(
+        &mut self,
+        id: ChannelId,
+        offered: usize,
+        moved: io::Result<Moved>,
+    ) -> Result<bool, Fault> {
+        let Some(Entry { dispatcher, flags, .. }) = Self::entry_in(&mut self.slots, id) else {
+            return Ok(false);
+        };
+        let Some(outbox) = dispatcher.outbox.as_mut() else { return Ok(false) };
         match moved {
             Ok(Moved::Bytes(written)) => {
                 outbox.advance(written);

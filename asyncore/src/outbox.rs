@@ -347,11 +347,11 @@ impl OutboxPool {
 /// What a producer counts towards limits and marks: 1 KiB, about what a small one holds.
 pub(crate) const PRODUCER_LOAD: usize = 1 << 10;
 
-/// An outbox with more room is not pooled: 64 KiB, one full write.
-const LARGEST_POOLED: usize = 64 << 10;
+/// An outbox with more room is not pooled: 256 KiB, all that a channel reads in a turn, sent back.
+const LARGEST_POOLED: usize = 256 << 10;
 
-/// Room kept in pooled outboxes: 4 MiB, a thousand channels that answer in one turn with a few KiB each.
-const POOLED: usize = 4 << 20;
+/// Room kept in pooled outboxes: 8 MiB, a thousand channels that are sent up to 8 KiB each in one turn.
+const POOLED: usize = 8 << 20;
 
 /// A tail of so many bytes does not grow: what it has no room for begins another. 64 KiB, one full write. A vector grows by
 /// doubling, so without this a long queue would hold up to twice its bytes.

@@ -222,13 +222,21 @@ impl<A: 'static> Map<A> {
         let outboxes = &mut self.outboxes;
         let Some(entry) = Self::entry_in(&mut self.slots, id) else { return Pushed::Gone };
         let kind = entry.dispatcher.kind;
-        let outbox = entry.dispatcher.outbox.get_or_insert_with(|| outboxes.take());
+        let flags = &mut entry.flags;
+        let outbox = entry.dispatcher.outbox.get_or_insert_with(|| {
+            flags.set(Flags::FRESH);
+            outboxes.take()
+        });
         self.queued += put(outbox, kind);
         outbox.pass_until(limit.min(high_mark));
         let is_high = outbox.load() > high_mark;
         self.counters.pushes += 1;
         entry.dispatcher.count_pushes(1);
-        Self::list(entry, id, &mut self.touched, &mut self.unsent);
+        // What it waits for changes with the write, if at all.
+        if !entry.flags.any(Flags::NOT_TO_WRITE) {
+            entry.flags.set(Flags::UNSENT);
+            self.unsent.push(id);
+        }
         if is_high {
             entry.flags.set(Flags::HIGH);
             if entry.flags.any(Flags::WAITED_FOR) {

@@ -144,6 +144,17 @@ impl<A: 'static> Map<A> {
             if unchanged || (!is_registered && wanted == Interest::NONE && !entry.is_watched()) {
                 continue;
             }
+            // Reading stops for its output, most likely, and that is tried again in the next turn, which does not wait: no
+            // call of the system is worth it before.
+            if is_registered
+                && entry.flags.has(Flags::UNSENT)
+                && entry.interest.read
+                && wanted == Interest::NONE
+            {
+                entry.flags.set(Flags::TOUCHED);
+                self.touched.push(id);
+                continue;
+            }
             self.counters.registrations += 1;
             if let Err(error) = entry.dispatcher.socket.register(&self.world, id.key(), wanted) {
                 tracing::warn!(%id, %error, "the poller cannot take the channel");
