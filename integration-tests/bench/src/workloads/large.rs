@@ -83,26 +83,26 @@ fn sample(bytes: u64, elapsed: Duration, cpu: u64) -> Sample {
 const ECHO: &[Peer] = &[
     Peer {
         name: "asynchat",
-        about: "asynchat, each piece pushed as it comes",
+        about: "echo: asynchat, each piece pushed as it comes",
         program: Program::Serve("large-asynchat"),
     },
     Peer {
         name: "asynchat-whole",
-        about: "asynchat, each message pushed when it is whole",
+        about: "echo: asynchat, each message pushed when it is whole",
         program: Program::Serve("large-whole"),
     },
     Peer {
         name: "c",
-        about: "C by hand on epoll: one read, one copy, one write",
+        about: "echo: C by hand on epoll, one read, one copy, one write",
         program: Program::C(include_str!("../../c/large.c")),
     },
 ];
 
 const POUR: &[Peer] = &[
-    Peer { name: "asynchat", about: "asynchat, from a ReadProducer", program: Program::Serve("pour") },
+    Peer { name: "asynchat", about: "pour: asynchat, from a ReadProducer", program: Program::Serve("pour") },
     Peer {
         name: "c",
-        about: "C by hand on epoll: one copy, one write",
+        about: "pour: C by hand on epoll, one copy, one write",
         program: Program::C(include_str!("../../c/pour.c")),
     },
 ];
