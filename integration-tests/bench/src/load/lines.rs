@@ -5,7 +5,7 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::mem;
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ use hdrhistogram::Histogram;
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, Event, EventData, EventFlags};
 use rustix::time::Timespec;
-use socket2::SockRef;
+use socket2::{Domain, SockRef, Socket, Type};
 
 /// What a conversation sends at once, and what it must hear.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -115,13 +115,20 @@ impl Lines {
 
     /// Connects one more conversation.
     pub(crate) fn connect(&mut self, to: SocketAddr) -> io::Result<()> {
-        let mut socket = TcpStream::connect(to)?;
+        let place = self.conversations.len();
+        let socket = Socket::new(Domain::for_address(to), Type::STREAM, None)?;
+        if place >= FROM_ONE_ADDRESS && to.is_ipv4() {
+            let group = (place / FROM_ONE_ADDRESS) % 200;
+            let source = Ipv4Addr::from(u32::from(Ipv4Addr::LOCALHOST) + u32::try_from(group).unwrap_or(0));
+            socket.bind(&SocketAddr::from((source, 0)).into())?;
+        }
+        socket.connect(&to.into())?;
+        let mut socket = TcpStream::from(socket);
         socket.set_nodelay(true)?;
         // Closing resets: thousands of ports would be kept for a minute otherwise.
         SockRef::from(&socket).set_linger(Some(Duration::ZERO))?;
         (self.greet)(&mut socket)?;
         socket.set_nonblocking(true)?;
-        let place = self.conversations.len();
         epoll::add(&self.epoll, &socket, EventData::new_u64(place as u64), EventFlags::IN)?;
         let variant = place % VARIANTS;
         let conversation =
@@ -279,6 +286,9 @@ fn times() -> Histogram<u64> {
 const VARIANTS: usize = 64;
 
 const LETTERS: &[u8] = b"abcdefghijklmnopqrstuvwxyz";
+
+/// How many connections come from one loopback address: 4096, as the kernel searches long for one of its last free ports.
+const FROM_ONE_ADDRESS: usize = 4096;
 
 /// How many connections are opened at a time: 64, fewer than any server's backlog.
 const OPENING: usize = 64;
