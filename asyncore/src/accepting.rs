@@ -119,7 +119,7 @@ impl<A: 'static> Map<A> {
         let Some(gate) = self.live(id).and_then(|entry| entry.dispatcher.gate().cloned()) else {
             return Some(accepted);
         };
-        match gate.enter(accepted.peer().ip()) {
+        match gate.enter(accepted.peer_addr().and_then(|peer| peer.ip())) {
             Ok(seat) => {
                 if seat.is_some() {
                     accepted.rare().seat = seat;
@@ -191,7 +191,7 @@ impl<A: 'static> Map<A> {
     pub(crate) fn feed_starved(&mut self) {
         self.feed(|Entry { dispatcher, pauses, .. }| {
             pauses.remove(Pauses::ACCEPT);
-            dispatcher.rare.as_mut().and_then(|rare| rare.deadline.take())
+            dispatcher.rare_mut().and_then(|rare| rare.deadline.take())
         });
     }
 

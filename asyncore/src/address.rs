@@ -156,48 +156,14 @@ impl fmt::Display for ParseAddressError {
 
 impl std::error::Error for ParseAddressError {}
 
-/// A peer's address in 16 bytes, for the slot of an idle channel: IPv4 inline, the rest in a box.
-#[derive(Clone, Debug)]
-pub(crate) enum PackedAddress {
-    None,
-    V4(SocketAddrV4),
-    Boxed(Box<Address>),
-}
+/// A peer as logs name it.
+pub(crate) struct PeerName(pub(crate) Option<Address>);
 
-impl PackedAddress {
-    pub(crate) fn ip(&self) -> Option<IpAddr> {
-        match self {
-            Self::None => None,
-            Self::V4(address) => Some((*address.ip()).into()),
-            Self::Boxed(address) => address.ip(),
-        }
-    }
-
-    pub(crate) fn unpack(&self) -> Option<Address> {
-        match self {
-            Self::None => None,
-            Self::V4(address) => Some(Address::Inet(SocketAddr::V4(*address))),
-            Self::Boxed(address) => Some((**address).clone()),
-        }
-    }
-}
-
-impl From<Option<Address>> for PackedAddress {
-    fn from(address: Option<Address>) -> Self {
-        match address {
-            None => Self::None,
-            Some(Address::Inet(SocketAddr::V4(address))) => Self::V4(address),
-            Some(address) => Self::Boxed(Box::new(address)),
-        }
-    }
-}
-
-impl fmt::Display for PackedAddress {
+impl fmt::Display for PeerName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::None => f.write_str("unknown"),
-            Self::V4(address) => address.fmt(f),
-            Self::Boxed(address) => address.fmt(f),
+        match &self.0 {
+            None => f.write_str("unknown"),
+            Some(address) => address.fmt(f),
         }
     }
 }
@@ -214,17 +180,5 @@ mod tests {
         for text in ["", "unix:", "localhost:25", "127.0.0.1", "[::1]"] {
             assert!(text.parse::<Address>().is_err(), "{text}");
         }
-    }
-
-    #[test]
-    fn a_packed_address_is_small_and_loses_nothing() {
-        assert_eq!(size_of::<PackedAddress>(), 16);
-        for text in ["127.0.0.1:25", "[::1]:6667", "unix:/run/a.sock"] {
-            let address: Address = text.parse().unwrap();
-            let packed = PackedAddress::from(Some(address.clone()));
-            assert_eq!(packed.unpack(), Some(address));
-            assert_eq!(packed.to_string(), text);
-        }
-        assert_eq!(PackedAddress::from(None).unpack(), None);
     }
 }

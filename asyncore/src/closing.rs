@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::deadline::Due;
-use crate::dispatcher::Ending;
 use crate::entry::{Entry, Flags};
+use crate::extra::Ending;
 use crate::panics::contain;
 use crate::{ChannelId, CloseReason, Context, Kind, Map, Result, State, Timeout};
 
@@ -151,7 +151,7 @@ impl<A: 'static> Map<A> {
             _ => reason,
         };
         entry.dispatcher.reason = Some(reason);
-        let timers = entry.dispatcher.rare.as_mut().and_then(|rare| rare.timers.take());
+        let timers = entry.dispatcher.rare_mut().and_then(|rare| rare.timers.take());
         let pushes = entry.dispatcher.settle_pushes();
         let outbox = entry.dispatcher.outbox.take();
         let unsent = outbox.as_ref().map_or(0, |outbox| outbox.bytes());
@@ -283,7 +283,7 @@ impl<A: 'static> Map<A> {
             return;
         }
         let sent = entry.dispatcher.bytes_out;
-        let moved = entry.dispatcher.rare.as_ref().is_some_and(|rare| sent > rare.drained_at);
+        let moved = entry.dispatcher.rare_ref().is_some_and(|rare| sent > rare.drained_at);
         if moved || entry.flags.is_throttled() {
             self.set_drain_deadline(id);
         } else {

@@ -54,7 +54,7 @@ pub struct ChannelCounters {
     pub partial_writes: u64,
 }
 
-/// A count in four bytes of a slot, and in [`Rare`](crate::dispatcher::Rare) how often it has run over.
+/// A count in four bytes of a slot, and in [`Rare`](crate::extra::Rare) how often it has run over.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Count {
     low: u32,
@@ -89,7 +89,7 @@ impl Dispatcher {
     }
 
     fn counters(&self) -> ChannelCounters {
-        let rare = self.rare.as_ref();
+        let rare = self.rare_ref();
         let uncounted = self.outbox.as_ref().map_or(0, |outbox| outbox.uncounted);
         ChannelCounters {
             bytes_in: self.bytes_in,

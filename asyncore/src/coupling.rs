@@ -141,7 +141,7 @@ impl<A: 'static> Map<A> {
     /// A channel closes or leaves the map: nobody waits for it any more, and it waits for nobody.
     pub(crate) fn end_couplings(&mut self, id: ChannelId) {
         let Some(entry) = self.entry_mut(id) else { return };
-        let Some(coupling) = entry.dispatcher.rare.as_mut().and_then(|rare| rare.coupling.take()) else {
+        let Some(coupling) = entry.dispatcher.rare_mut().and_then(|rare| rare.coupling.take()) else {
             return;
         };
         entry.flags.clear(Flags::FED);
@@ -163,7 +163,7 @@ impl<A: 'static> Map<A> {
     /// Whether queued output has gone over the high mark and not fallen to the low one since.
     fn is_high(&self, id: ChannelId) -> bool {
         self.live(id).is_some_and(|entry| {
-            let limits = entry.dispatcher.limits.as_ref().unwrap_or(&self.limits);
+            let limits = entry.dispatcher.extra.limits(&self.limits);
             entry.flags.has(Flags::HIGH) && entry.dispatcher.load() > limits.low_mark
         })
     }

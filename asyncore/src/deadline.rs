@@ -106,7 +106,7 @@ impl<A: 'static> Map<A> {
     }
 
     pub(crate) fn cancel_deadline(&mut self, dispatcher: &mut Dispatcher) {
-        if let Some(key) = dispatcher.rare.as_mut().and_then(|rare| rare.deadline.take()) {
+        if let Some(key) = dispatcher.rare_mut().and_then(|rare| rare.deadline.take()) {
             self.deadlines.cancel(key);
         }
     }

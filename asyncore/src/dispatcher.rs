@@ -2,23 +2,19 @@
 
 use std::fmt;
 use std::io;
-use std::net::Shutdown;
+use std::net::{Shutdown, SocketAddr, SocketAddrV4};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::Rc;
 
-use crate::address::PackedAddress;
+use crate::address::PeerName;
 use crate::counters::Count;
 use crate::coupling::Coupling;
-use crate::deadline::DeadlineKey;
-use crate::entry::Flags;
-use crate::gate::{Gate, Seat};
+use crate::extra::{Ending, Extra};
+use crate::gate::Gate;
 use crate::host::Racing;
 use crate::outbox::Outbox;
 use crate::socket::{AcceptError, Connecting, Moved, Socket};
-use crate::throttle::Throttles;
-use crate::timeouts::Clocks;
-use crate::unread::Unread;
-use crate::{Address, CloseReason, Family, Kind, Limits, ListenOptions, TimerId};
+use crate::{Address, CloseReason, Family, Kind, Limits, ListenOptions};
 
 /// A thin wrapper of one non-blocking socket: the half of a channel that the map keeps.
 ///
@@ -47,9 +43,8 @@ pub struct Dispatcher {
     pub(crate) active_at: u32,
     /// Why it closes, from the moment that is settled.
     pub(crate) reason: Option<CloseReason>,
-    peer: PackedAddress,
-    /// `None`: the map's.
-    pub(crate) limits: Option<Rc<Limits>>,
+    /// If it has an IPv4 address; any other is in `extra`.
+    peer: Option<SocketAddrV4>,
     /// Present only while there is output.
     pub(crate) outbox: Option<Box<Outbox>>,
     pub(crate) bytes_in: u64,
@@ -57,8 +52,7 @@ pub struct Dispatcher {
     /// Less those that its queue has [not counted](Outbox::uncounted) yet.
     pub(crate) pushes: Count,
     pub(crate) messages: Count,
-    /// What few channels need, and those only for a while.
-    pub(crate) rare: Option<Box<Rare>>,
+    pub(crate) extra: Extra,
 }
 
 /// Where a channel is in its life.
@@ -112,50 +106,6 @@ impl fmt::Display for State {
     }
 }
 
-/// What few channels need, and those only for a while.
-#[derive(Debug, Default)]
-pub(crate) struct Rare {
-    /// The result of a connect that was known at once, until the loop reports it.
-    pub(crate) connected: Option<io::Result<()>>,
-    /// The deadline of a closing channel or of a listener's pause.
-    pub(crate) deadline: Option<DeadlineKey>,
-    /// The marks of its clocks, if it has those that need some.
-    pub(crate) clocks: Option<Box<Clocks>>,
-    /// The first in the list of its timers.
-    pub(crate) timers: Option<TimerId>,
-    /// What `bytes_out` was when the drain deadline was last set.
-    pub(crate) drained_at: u64,
-    /// Input dropped while lingering.
-    pub(crate) dropped: usize,
-    /// What was asked for while connecting.
-    pub(crate) when_connected: Option<Ending>,
-    /// Of a channel that was removed: what it knew of its input.
-    pub(crate) input: Flags,
-    /// Input that was put back.
-    pub(crate) unread: Option<Unread>,
-    /// What it has moved of what its rate limits allow.
-    pub(crate) throttles: Option<Box<Throttles>>,
-    /// Whose output it waits for, and who waits for its own.
-    pub(crate) coupling: Option<Box<Coupling>>,
-    /// How often its counts of pushes and messages have run over.
-    pub(crate) pushes_over: u32,
-    pub(crate) messages_over: u32,
-    pub(crate) partial_writes: u64,
-    /// Of a listener: what it counts, and whom it turns away.
-    pub(crate) gate: Option<Rc<Gate>>,
-    /// Of what a listener with bounds has accepted: its place in them.
-    pub(crate) seat: Option<Seat>,
-    /// Its part in connecting to a host.
-    pub(crate) racing: Option<Racing>,
-}
-
-/// An end that waits until the channel is connected and its queue is empty.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ending {
-    Close,
-    ShutdownWrite,
-}
-
 impl Dispatcher {
     pub(crate) fn new(
         socket: Socket,
@@ -164,22 +114,32 @@ impl Dispatcher {
         state: State,
         peer: Option<Address>,
     ) -> Self {
-        Self {
+        let mut dispatcher = Self {
             socket,
             family,
             kind,
             state,
             active_at: 0,
             reason: None,
-            peer: peer.into(),
-            limits: None,
+            peer: None,
             outbox: None,
             bytes_in: 0,
             bytes_out: 0,
             pushes: Count::default(),
             messages: Count::default(),
-            rare: None,
-        }
+            extra: Extra::default(),
+        };
+        dispatcher.set_peer(peer);
+        dispatcher
+    }
+
+    fn set_peer(&mut self, peer: Option<Address>) {
+        let (near, other) = match peer {
+            Some(Address::Inet(SocketAddr::V4(address))) => (Some(address), None),
+            other => (None, other),
+        };
+        self.peer = near;
+        self.extra.set_peer(other);
     }
 
     /// Creates a non-blocking socket that is not inherited by child processes.
@@ -282,7 +242,9 @@ impl Dispatcher {
                 let family = self.family;
                 let peer = peer.or_else(|| (family == Family::Unix).then_some(Address::Unnamed));
                 let mut accepted = Self::new(socket, family, Kind::Stream, State::Open, peer);
-                accepted.limits.clone_from(&self.limits);
+                if let Some(limits) = self.extra.own_limits() {
+                    accepted.set_limits(Rc::clone(limits));
+                }
                 accepted.apply_nodelay();
                 Ok(Some(accepted))
             }
@@ -303,7 +265,7 @@ impl Dispatcher {
         let address = address.into();
         if self.kind == Kind::Datagram {
             self.socket.connect(&address)?;
-            self.peer = Some(address).into();
+            self.set_peer(Some(address));
             return Ok(());
         }
         if self.state != State::Created {
@@ -319,14 +281,14 @@ impl Dispatcher {
         if connected.is_some() {
             self.rare().connected = connected;
         }
-        self.peer = Some(address).into();
+        self.set_peer(Some(address));
         self.state = State::Connecting;
         Ok(())
     }
 
     /// What has become of the connect under way: `None` while it is still open.
     pub(crate) fn connect_result(&mut self, writable: bool) -> Option<io::Result<()>> {
-        if let Some(connected) = self.rare.as_mut().and_then(|rare| rare.connected.take()) {
+        if let Some(connected) = self.rare_mut().and_then(|rare| rare.connected.take()) {
             return Some(connected);
         }
         match self.socket.take_error() {
@@ -337,7 +299,7 @@ impl Dispatcher {
 
     /// Whether `close_when_done` or `shutdown_write` was called before the connect came to an end.
     pub(crate) fn is_to_finish(&self) -> bool {
-        self.rare.as_ref().is_some_and(|rare| rare.when_connected.is_some())
+        self.rare_ref().is_some_and(|rare| rare.when_connected.is_some())
     }
 
     /// A channel without a map is to close when done: it goes on with that once it is in one again.
@@ -362,21 +324,20 @@ impl Dispatcher {
     }
 
     pub(crate) fn has_connect_result(&self) -> bool {
-        self.rare.as_ref().is_some_and(|rare| rare.connected.is_some())
+        self.rare_ref().is_some_and(|rare| rare.connected.is_some())
     }
 
     /// Whether the end of its connect comes without an event of its own socket.
     pub(crate) fn awaits_no_event(&self) -> bool {
-        self.rare
-            .as_ref()
+        self.rare_ref()
             .is_some_and(|rare| rare.connected.is_some() || matches!(rare.racing, Some(Racing::Host(_))))
     }
 
     /// Has the connection that another one has made: its own connect has come to its end.
     pub(crate) fn take_connection(&mut self, other: Self) {
-        self.socket = other.socket;
+        self.set_peer(other.peer_addr());
         self.family = other.family;
-        self.peer = other.peer;
+        self.socket = other.socket;
         let rare = self.rare();
         rare.racing = None;
         rare.connected = Some(Ok(()));
@@ -450,11 +411,11 @@ impl Dispatcher {
     /// The peer's address as accept or connect knew it; `None` for a listener or an unconnected socket.
     #[must_use]
     pub fn peer_addr(&self) -> Option<Address> {
-        self.peer.unpack()
+        self.peer.map(|address| SocketAddr::V4(address).into()).or_else(|| self.extra.peer().cloned())
     }
 
-    pub(crate) const fn peer(&self) -> &PackedAddress {
-        &self.peer
+    pub(crate) fn peer(&self) -> PeerName {
+        PeerName(self.peer_addr())
     }
 
     /// Where it is in its life.
@@ -500,19 +461,15 @@ impl Dispatcher {
 
     /// Gives this socket, and what it accepts, its own limits instead of the map's.
     pub fn set_limits(&mut self, limits: impl Into<Rc<Limits>>) {
-        self.limits = Some(limits.into());
+        self.extra.set_limits(limits.into());
     }
 
     pub(crate) fn gate(&self) -> Option<&Rc<Gate>> {
-        self.rare.as_ref()?.gate.as_ref()
+        self.rare_ref()?.gate.as_ref()
     }
 
     pub(crate) fn coupling_mut(&mut self) -> Option<&mut Coupling> {
-        self.rare.as_mut()?.coupling.as_deref_mut()
-    }
-
-    pub(crate) fn rare(&mut self) -> &mut Rare {
-        self.rare.get_or_insert_default()
+        self.rare_mut()?.coupling.as_deref_mut()
     }
 }
 
@@ -526,7 +483,7 @@ impl fmt::Debug for Dispatcher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Dispatcher")
             .field("state", &self.state)
-            .field("peer", &format_args!("{}", self.peer))
+            .field("peer", &format_args!("{}", self.peer()))
             .field("queued", &self.queued())
             .finish_non_exhaustive()
     }

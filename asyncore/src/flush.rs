@@ -72,7 +72,7 @@ impl<A: 'static> Map<A> {
             && !flags.any(Flags::WRITE_WITH_CARE)
             && !pauses.contains(Pauses::OUTPUT)
             && !interest.write;
-        let limits = dispatcher.limits.as_ref().unwrap_or(&self.limits);
+        let limits = dispatcher.extra.limits(&self.limits);
         let tail = dispatcher.outbox.as_ref()?.only_tail()?;
         let fits = (1..=limits.ac_out_buffer_size).contains(&tail.len());
         (is_usual && fits).then(|| (tail.len(), dispatcher.socket.send(tail)))
@@ -97,7 +97,7 @@ impl<A: 'static> Map<A> {
             return Ok(false);
         }
         let Some(outbox) = dispatcher.outbox.as_mut() else { return Ok(false) };
-        let limits = dispatcher.limits.as_ref().unwrap_or(&self.limits);
+        let limits = dispatcher.extra.limits(&self.limits);
         let most = limits.ac_out_buffer_size.max(1).min(most);
 
         let (before, kind) = (outbox.bytes(), dispatcher.kind);
@@ -190,7 +190,7 @@ impl<A: 'static> Map<A> {
         let Some(Entry { dispatcher, flags, pauses, .. }) = Self::entry_in(&mut self.slots, id) else {
             return;
         };
-        let limits = dispatcher.limits.as_ref().unwrap_or(&self.limits);
+        let limits = dispatcher.extra.limits(&self.limits);
         let outbox = dispatcher.outbox.as_ref();
         let is_low = outbox.is_none_or(|outbox| outbox.load() <= limits.low_mark);
         let state = dispatcher.state;

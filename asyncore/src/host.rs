@@ -171,7 +171,7 @@ impl<A: 'static> Map<A> {
     pub(crate) fn serve_race(&mut self, app: &mut A, id: ChannelId, writable: bool) {
         let Some(entry) = self.live_mut(id) else { return };
         let dispatcher = &mut entry.dispatcher;
-        match dispatcher.rare.as_mut().and_then(|rare| rare.racing.as_ref()) {
+        match dispatcher.rare_mut().and_then(|rare| rare.racing.as_ref()) {
             Some(Racing::Host(race)) if race.is_over() => {
                 let error = race.error();
                 tracing::debug!(%id, %error, "connect failed");
@@ -221,7 +221,7 @@ impl<A: 'static> Map<A> {
     pub(crate) fn leave_race(&mut self, id: ChannelId, reason: CloseReason) {
         let Some(entry) = self.entry_mut(id) else { return };
         entry.flags.clear(Flags::RACING);
-        let racing = entry.dispatcher.rare.as_mut().and_then(|rare| rare.racing.as_ref());
+        let racing = entry.dispatcher.rare_mut().and_then(|rare| rare.racing.as_ref());
         if let Some(&Racing::Attempt(host)) = racing {
             entry.dispatcher.rare().racing = None;
             self.attempt_failed(host, id, io::Error::other(reason.to_string()));
@@ -249,7 +249,7 @@ impl<A: 'static> Map<A> {
     }
 }
 
-/// What takes part in a race for a connection, in [`Rare`](crate::dispatcher::Rare).
+/// What takes part in a race for a connection, in [`Rare`](crate::extra::Rare).
 #[derive(Debug)]
 pub(crate) enum Racing {
     /// A channel that connects to a host.
@@ -322,18 +322,18 @@ impl Race {
 
 impl Dispatcher {
     pub(crate) fn is_racing(&self) -> bool {
-        self.rare.as_ref().is_some_and(|rare| rare.racing.is_some())
+        self.rare_ref().is_some_and(|rare| rare.racing.is_some())
     }
 
     fn race(&self) -> Option<&Race> {
-        match self.rare.as_ref()?.racing.as_ref()? {
+        match self.rare_ref()?.racing.as_ref()? {
             Racing::Host(race) => Some(race),
             Racing::Attempt(_) => None,
         }
     }
 
     fn race_mut(&mut self) -> Option<&mut Race> {
-        match self.rare.as_mut()?.racing.as_mut()? {
+        match self.rare_mut()?.racing.as_mut()? {
             Racing::Host(race) => Some(race),
             Racing::Attempt(_) => None,
         }

@@ -117,6 +117,7 @@ mod default_map;
 mod dispatcher;
 mod embed;
 mod entry;
+mod extra;
 mod eyeballs;
 mod file;
 mod flush;

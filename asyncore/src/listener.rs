@@ -288,7 +288,7 @@ where
 {
     fn handle_accepted(&mut self, cx: &mut Context<'_, A>, accepted: Dispatcher) -> Result {
         let handler = (self.make)(accepted.peer_addr());
-        let peer = accepted.peer().clone();
+        let peer = accepted.peer();
         let id = cx.map.add(accepted, handler)?;
         tracing::debug!(%id, %peer, listener = %cx.id, "accepted");
         Ok(())

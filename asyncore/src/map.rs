@@ -248,17 +248,20 @@ impl<A: 'static> Map<A> {
             }
             // What it accepts takes its limits from it.
             State::Listening => {
-                dispatcher.limits.get_or_insert_with(|| Rc::clone(&self.limits));
+                dispatcher.extra.limits_mut(&self.limits);
             }
             // The others were removed from a map half-way, and go on from there.
             _ => {}
         }
-        if let Some(rare) = &mut dispatcher.rare {
+        if let Some(rare) = dispatcher.rare_mut() {
             let input = std::mem::take(&mut rare.input);
             flags.set(input);
             due |= input.has(Flags::EOF_DUE) || input.has(Flags::READ_DUE);
         }
-        let limits = dispatcher.limits.as_ref().unwrap_or(&self.limits);
+        if dispatcher.state != State::Listening {
+            dispatcher.extra.share_limits(&self.limits);
+        }
+        let limits = dispatcher.extra.limits(&self.limits);
         flags.set(limits.rate_flags());
         if dispatcher.load() > limits.high_mark {
             flags.set(Flags::HIGH);
@@ -389,7 +392,7 @@ impl<A: 'static> Map<A> {
         self.counters.pushes += u64::from(entry.dispatcher.settle_pushes());
         self.cancel_deadline(&mut entry.dispatcher);
         self.end_clocks(id);
-        if let Some(rare) = &mut entry.dispatcher.rare {
+        if let Some(rare) = entry.dispatcher.rare_mut() {
             let timers = rare.timers.take();
             self.cancel_timers(timers);
         }
@@ -434,7 +437,7 @@ impl<A: 'static> Map<A> {
     #[must_use]
     pub fn limits(&self, id: ChannelId) -> Option<&Limits> {
         let dispatcher = &self.live(id)?.dispatcher;
-        Some(dispatcher.limits.as_ref().unwrap_or(&self.limits))
+        Some(dispatcher.extra.limits(&self.limits))
     }
 
     /// Gives a channel its own limits; on a listener, what it accepts from now on has them too.
@@ -442,7 +445,7 @@ impl<A: 'static> Map<A> {
     /// Timeouts that differ from those before count from now.
     pub fn set_limits(&mut self, id: ChannelId, limits: impl Into<Rc<Limits>>) {
         if let Some(entry) = self.live_mut(id) {
-            let old = entry.dispatcher.limits.replace(limits.into());
+            let old = entry.dispatcher.extra.set_limits(limits.into());
             entry.flags.clear(Flags::FLOWING);
             let old = old.unwrap_or_else(|| Rc::clone(&self.limits));
             self.limits_changed(id, &old);

@@ -183,7 +183,7 @@ impl<A: 'static> Map<A> {
         let pushes = entry.dispatcher.settle_pushes();
         let Some(outbox) = entry.dispatcher.outbox.take() else { return 0 };
         entry.flags.clear(Flags::BLOCKED);
-        if let Some(rare) = &mut entry.dispatcher.rare {
+        if let Some(rare) = entry.dispatcher.rare_mut() {
             rare.forget_stall();
         }
         self.counters.pushes += u64::from(pushes);
@@ -204,7 +204,7 @@ impl<A: 'static> Map<A> {
             State::Created | State::Connecting if !dispatcher.is_to_finish() => {}
             _ => return Pushed::Closing,
         }
-        let limits = dispatcher.limits.as_ref().unwrap_or(&self.limits);
+        let limits = dispatcher.extra.limits(&self.limits);
         let (limit, high_mark) = (limits.output, limits.high_mark);
         let queued = dispatcher.load();
         if queued.saturating_add(load) > limit {

@@ -2,8 +2,8 @@
 
 use crate::buffer::BufferPool;
 use crate::deadline::Due;
-use crate::dispatcher::Ending;
 use crate::entry::{Entry, Flags};
+use crate::extra::Ending;
 use crate::interest::Interest;
 use crate::map::Serving;
 use crate::poller::Event;
@@ -107,7 +107,7 @@ impl<A: 'static> Map<A> {
             Some(Ok(())) => {
                 let dispatcher = &mut entry.dispatcher;
                 dispatcher.state = State::Open;
-                let ending = dispatcher.rare.as_mut().and_then(|rare| rare.when_connected.take());
+                let ending = dispatcher.rare_mut().and_then(|rare| rare.when_connected.take());
                 tracing::debug!(%id, peer = %dispatcher.peer(), "connected");
                 // What was queued is sent; of what was dropped, the low mark is told.
                 if dispatcher.outbox.is_some() || entry.flags.has(Flags::HIGH) {
@@ -145,7 +145,7 @@ impl<A: 'static> Map<A> {
     fn serve_read(&mut self, app: &mut A, id: ChannelId) {
         let Some(entry) = Self::entry_in(&mut self.slots, id) else { return };
         entry.flags.set(Flags::HAS_READ);
-        let bytes = entry.dispatcher.limits.as_ref().unwrap_or(&self.limits).read_budget.max(1);
+        let bytes = entry.dispatcher.extra.limits(&self.limits).read_budget.max(1);
         self.serving = Serving { id: Some(id), bytes, reading: Some(id), ..Serving::default() };
         self.call(app, id, "handle_read", |handler, cx| handler.handle_read(cx));
         self.serve_eof(app, id);
@@ -214,7 +214,7 @@ impl<A: 'static> Map<A> {
     /// Whether a channel is to close when done, or will be once it is connected.
     fn is_ending(&self, id: ChannelId) -> bool {
         self.get(id).is_some_and(|dispatcher| {
-            let when_connected = dispatcher.rare.as_ref().and_then(|rare| rare.when_connected);
+            let when_connected = dispatcher.rare_ref().and_then(|rare| rare.when_connected);
             matches!(dispatcher.state, State::Draining | State::Lingering)
                 || when_connected == Some(Ending::Close)
         })
@@ -284,7 +284,7 @@ impl<A: 'static> Map<A> {
         if flags.has(Flags::EOF_SEEN) {
             return;
         }
-        let limits = dispatcher.limits.as_ref().unwrap_or(&self.limits);
+        let limits = dispatcher.extra.limits(&self.limits);
         let (budget, most) = (limits.read_budget.max(1), limits.linger_bytes);
         let mut buffer = BufferPool::lend(buffers);
         let mut read = 0;

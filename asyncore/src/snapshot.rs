@@ -160,7 +160,7 @@ impl<A: 'static> Map<A> {
                 .filter(|(pause, _)| pauses.contains(*pause))
                 .map(|(_, name)| *name)
                 .collect(),
-            timers: self.timers.count(dispatcher.rare.as_ref().and_then(|rare| rare.timers)),
+            timers: self.timers.count(dispatcher.rare_ref().and_then(|rare| rare.timers)),
             timeout: self.next_timeout(id),
             jobs: self.pending_work(id),
             background: flags.has(Flags::BACKGROUND),

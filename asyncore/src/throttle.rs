@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use crate::callback::Fault;
 use crate::deadline::{DeadlineKey, Due};
-use crate::dispatcher::Rare;
 use crate::entry::Flags;
+use crate::extra::Rare;
 use crate::interest::Pauses;
 use crate::rate::Bucket;
 use crate::{ChannelId, Limits, Map, Rate};
@@ -60,7 +60,7 @@ impl<A: 'static> Map<A> {
         let is_limited = self.limits(id).is_some_and(|limits| limits.read_rate.is_some());
         let Some(entry) = self.live_mut(id) else { return };
         entry.flags.put(Flags::READ_RATE, is_limited);
-        let old = entry.dispatcher.rare.as_mut().and_then(|rare| rare.throttles.as_mut());
+        let old = entry.dispatcher.rare_mut().and_then(|rare| rare.throttles.as_mut());
         let old = old.map(|throttles| std::mem::take(&mut throttles.read));
         self.cancel_throttle(old);
         self.resume(id, Pauses::RATE);
@@ -70,7 +70,7 @@ impl<A: 'static> Map<A> {
         let is_limited = self.limits(id).is_some_and(|limits| limits.write_rate.is_some());
         let Some(entry) = self.live_mut(id) else { return };
         entry.flags.put(Flags::WRITE_RATE, is_limited);
-        let old = entry.dispatcher.rare.as_mut().and_then(|rare| rare.throttles.as_mut());
+        let old = entry.dispatcher.rare_mut().and_then(|rare| rare.throttles.as_mut());
         let old = old.map(|throttles| std::mem::take(&mut throttles.write));
         if self.cancel_throttle(old) {
             self.write_again(id);
@@ -177,7 +177,7 @@ impl<A: 'static> Map<A> {
     /// A channel closes or leaves the map: it goes on at no time. What it has moved stays counted.
     pub(crate) fn end_throttles(&mut self, id: ChannelId) {
         let Some(entry) = self.entry_mut(id) else { return };
-        let Some(throttles) = entry.dispatcher.rare.as_mut().and_then(|rare| rare.throttles.as_mut()) else {
+        let Some(throttles) = entry.dispatcher.rare_mut().and_then(|rare| rare.throttles.as_mut()) else {
             return;
         };
         let keys = [throttles.read.goes_on.take(), throttles.write.goes_on.take()];

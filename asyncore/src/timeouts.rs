@@ -4,8 +4,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::deadline::{DeadlineKey, Due};
-use crate::dispatcher::Rare;
 use crate::entry::{Entry, Flags};
+use crate::extra::Rare;
 use crate::interest::Pauses;
 use crate::poller::BATCH;
 use crate::{ChannelId, CloseReason, Limits, Map, Rate, State, Timeout};
@@ -107,7 +107,7 @@ impl<A: 'static> Map<A> {
         if entry.dispatcher.state == State::Closed {
             return None;
         }
-        Some(Rc::make_mut(entry.dispatcher.limits.get_or_insert_with(|| Rc::clone(shared))))
+        Some(Rc::make_mut(entry.dispatcher.extra.limits_mut(shared)))
     }
 
     /// The present time in ticks of the map, milliseconds since it was made, rounded up: what happens now is marked with
@@ -133,10 +133,10 @@ impl<A: 'static> Map<A> {
         let Some(entry) = Self::entry_in(&mut self.slots, id) else { return };
         entry.dispatcher.active_at = low(tick);
         entry.flags.clear(Flags::TIMED);
-        if let Some(rare) = &mut entry.dispatcher.rare {
+        if let Some(rare) = entry.dispatcher.rare_mut() {
             rare.clocks = None;
         }
-        if entry.dispatcher.limits.as_ref().unwrap_or(&self.limits).has_timeouts() {
+        if entry.dispatcher.extra.limits(&self.limits).has_timeouts() {
             for which in CLOCKS {
                 self.restart_clock(id, which);
             }
@@ -164,7 +164,7 @@ impl<A: 'static> Map<A> {
         let Some(Entry { dispatcher, flags, interest, .. }) = Self::entry_in(&mut self.slots, id) else {
             return;
         };
-        let limits = dispatcher.limits.as_ref().unwrap_or(&self.limits);
+        let limits = dispatcher.extra.limits(&self.limits);
         let counts_input = limits.read_time.is_some() || limits.min_rate.is_some();
         let is_connecting = dispatcher.state == State::Connecting;
         match which {
@@ -219,7 +219,7 @@ impl<A: 'static> Map<A> {
     fn first_clock(&self, id: ChannelId) -> Option<(u64, Timeout)> {
         let entry = self.live(id)?;
         let dispatcher = &entry.dispatcher;
-        let limits = dispatcher.limits.as_ref().unwrap_or(&self.limits);
+        let limits = dispatcher.extra.limits(&self.limits);
         let since = self.checks.get(id.slot()).map_or(0, |check| check.since);
         let mut first: Option<(u64, Timeout)> = None;
         let mut look = |which, from: u64, time: Option<Duration>| {
@@ -235,7 +235,7 @@ impl<A: 'static> Map<A> {
                 let now = self.tick();
                 let active_at = now - u64::from(low(now).wrapping_sub(dispatcher.active_at)).min(now);
                 look(Timeout::Idle, active_at, limits.idle_time.map(|time| time.min(IDLE_MOST)));
-                if let Some(clocks) = dispatcher.rare.as_ref().and_then(|rare| rare.clocks.as_ref()) {
+                if let Some(clocks) = dispatcher.rare_ref().and_then(|rare| rare.clocks.as_ref()) {
                     if entry.flags.has(Flags::TIMED) && clocks.paused_at.is_none() {
                         look(Timeout::Read, clocks.received_at, limits.read_time);
                         look(Timeout::Rate, clocks.window.at, limits.min_rate.map(|rate| rate.per));
@@ -325,8 +325,8 @@ impl<A: 'static> Map<A> {
     /// Whether a channel has received what it must in the window that is over.
     fn met_rate(&self, id: ChannelId) -> bool {
         let Some(Entry { dispatcher, .. }) = self.live(id) else { return false };
-        let limits = dispatcher.limits.as_ref().unwrap_or(&self.limits);
-        let clocks = dispatcher.rare.as_ref().and_then(|rare| rare.clocks.as_ref());
+        let limits = dispatcher.extra.limits(&self.limits);
+        let clocks = dispatcher.rare_ref().and_then(|rare| rare.clocks.as_ref());
         limits.min_rate.zip(clocks).is_some_and(|(rate, clocks)| {
             dispatcher.bytes_in.saturating_sub(clocks.window.bytes) >= rate.bytes
         })
@@ -364,7 +364,7 @@ impl<A: 'static> Map<A> {
     pub(crate) fn note_stall(&mut self, id: ChannelId) {
         let at = self.tick();
         let Some(Entry { dispatcher, .. }) = Self::entry_in(&mut self.slots, id) else { return };
-        if dispatcher.limits.as_ref().unwrap_or(&self.limits).write_time.is_none() {
+        if dispatcher.extra.limits(&self.limits).write_time.is_none() {
             return;
         }
         let bytes = dispatcher.bytes_out;
@@ -533,7 +533,7 @@ mod tests {
         for which in [Timeout::Idle, Timeout::Total, Timeout::Connect] {
             assert!(map.set_timeout(id, which, Some(HOUR)));
         }
-        assert!(map.get(id).is_some_and(|channel| channel.rare.is_none()));
+        assert!(map.get(id).is_some_and(|channel| channel.rare_ref().is_none()));
         assert!(size_of::<Check>() <= 32);
         Ok(())
     }

@@ -167,7 +167,7 @@ impl<A: 'static> Map<A> {
         match previous {
             Some(previous) => self.timers.link(previous, Link::Next, next),
             None => {
-                if let Some(rare) = self.entry_mut(id).and_then(|entry| entry.dispatcher.rare.as_mut()) {
+                if let Some(rare) = self.entry_mut(id).and_then(|entry| entry.dispatcher.rare_mut()) {
                     rare.timers = next;
                 }
             }
@@ -399,7 +399,7 @@ mod tests {
         let (dispatcher, handler) = map.remove(b).ok_or("the channel is there")?;
         assert_eq!((waiting(&map), map.deadlines.len()), (1, 1));
         let b = map.insert(dispatcher, handler)?;
-        assert!(map.get(b).is_some_and(|b| b.rare.as_ref().is_some_and(|rare| rare.timers.is_none())));
+        assert!(map.get(b).is_some_and(|b| b.rare_ref().is_some_and(|rare| rare.timers.is_none())));
         assert!(of_b.is_some_and(|timer| !map.cancel_timer(timer)), "it ended with the channel");
         assert!(map.cancel_timer(of_map));
         assert_eq!((waiting(&map), map.deadlines.len()), (0, 0));
@@ -416,7 +416,7 @@ mod tests {
             }
             for (cancelled, at) in (1..).zip(order) {
                 assert!(map.cancel_timer(timers[at]) && !map.cancel_timer(timers[at]));
-                let mut following = map.get(a).and_then(|a| a.rare.as_ref()?.timers);
+                let mut following = map.get(a).and_then(|a| a.rare_ref()?.timers);
                 let mut listed = 0;
                 while let Some(timer) = following {
                     listed += 1;

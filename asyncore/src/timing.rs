@@ -1,6 +1,5 @@
 //! How long turns and callbacks take, in a map that was asked to measure it.
 
-use std::fmt::Display;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
@@ -125,7 +124,7 @@ impl<A: 'static> Map<A> {
         });
         tracing::warn!(
             id = called.id.map(tracing::field::display),
-            peer = entry.map(|entry| tracing::field::display(entry.dispatcher.peer() as &dyn Display)),
+            peer = entry.map(|entry| tracing::field::display(entry.dispatcher.peer())),
             handler,
             callback = called.name,
             ?took,

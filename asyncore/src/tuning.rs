@@ -100,7 +100,7 @@ impl Dispatcher {
     }
 
     pub(crate) fn apply_nodelay(&self) {
-        if self.limits.as_ref().is_none_or(|limits| limits.nodelay)
+        if self.extra.own_limits().is_none_or(|limits| limits.nodelay)
             && let Err(error) = self.set_nodelay(true)
         {
             // The connection is lost already; its first read tells.

@@ -69,14 +69,14 @@ impl<A: 'static> Map<A> {
 impl Dispatcher {
     /// How many bytes were put back and not taken again.
     pub(crate) fn unread(&self) -> usize {
-        let unread = self.rare.as_ref().and_then(|rare| rare.unread.as_ref());
+        let unread = self.rare_ref().and_then(|rare| rare.unread.as_ref());
         unread.map_or(0, |unread| unread.rest().len())
     }
 
     /// Takes from what was put back, as much as there is room for: how many bytes.
     pub(crate) fn take_unread(&mut self, room: &mut [u8]) -> usize {
         let most = room.len().min(self.unread());
-        if let Some(rare) = &mut self.rare
+        if let Some(rare) = self.rare_mut()
             && let Some(unread) = &mut rare.unread
         {
             for (place, byte) in room.iter_mut().zip(unread.take(most)) {
