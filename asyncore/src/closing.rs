@@ -272,7 +272,8 @@ impl<A: 'static> Map<A> {
         let Some(wait) = self.limits(id).map(|limits| limits.drain_time) else { return };
         self.set_deadline(id, wait, Due::Drain(id));
         if let Some(Entry { dispatcher, .. }) = self.live_mut(id) {
-            dispatcher.rare().drained_at = dispatcher.bytes_out;
+            let sent = dispatcher.bytes_out();
+            dispatcher.rare().drained_at = sent;
         }
     }
 
@@ -282,7 +283,7 @@ impl<A: 'static> Map<A> {
         if entry.dispatcher.state != State::Draining {
             return;
         }
-        let sent = entry.dispatcher.bytes_out;
+        let sent = entry.dispatcher.bytes_out();
         let moved = entry.dispatcher.rare_ref().is_some_and(|rare| sent > rare.drained_at);
         if moved || entry.flags.is_throttled() {
             self.set_drain_deadline(id);

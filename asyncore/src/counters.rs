@@ -63,6 +63,7 @@ pub(crate) struct Count {
 impl Count {
     /// Adds some: whether the count has run over.
     #[must_use]
+    #[inline]
     fn add(&mut self, more: u32) -> bool {
         let over;
         (self.low, over) = self.low.overflowing_add(more);
@@ -74,7 +75,48 @@ impl Count {
     }
 }
 
+/// How often the counts of a channel have run over.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Overflows {
+    bytes_in: u32,
+    bytes_out: u32,
+    pushes: u32,
+    messages: u32,
+}
+
 impl Dispatcher {
+    /// Counts what one call has received.
+    #[inline]
+    pub(crate) fn count_in(&mut self, bytes: usize) {
+        if self.bytes_in.add(moved(bytes)) {
+            self.rare().over.bytes_in += 1;
+        }
+    }
+
+    /// Counts what the socket took of one call.
+    #[inline]
+    pub(crate) fn count_out(&mut self, bytes: usize) {
+        if self.bytes_out.add(moved(bytes)) {
+            self.rare().over.bytes_out += 1;
+        }
+    }
+
+    /// Bytes received so far.
+    #[must_use]
+    pub fn bytes_in(&self) -> u64 {
+        self.bytes_in.whole(self.overflows().bytes_in)
+    }
+
+    /// Bytes that the socket took so far.
+    #[must_use]
+    pub fn bytes_out(&self) -> u64 {
+        self.bytes_out.whole(self.overflows().bytes_out)
+    }
+
+    fn overflows(&self) -> Overflows {
+        self.rare_ref().map_or_else(Overflows::default, |rare| rare.over)
+    }
+
     /// Counts the pushes that its queue has taken without counting them: how many.
     pub(crate) fn settle_pushes(&mut self) -> u32 {
         let pushes = self.outbox.as_mut().map_or(0, |outbox| std::mem::take(&mut outbox.uncounted));
@@ -84,19 +126,19 @@ impl Dispatcher {
 
     pub(crate) fn count_pushes(&mut self, pushes: u32) {
         if self.pushes.add(pushes) {
-            self.rare().pushes_over += 1;
+            self.rare().over.pushes += 1;
         }
     }
 
     fn counters(&self) -> ChannelCounters {
-        let rare = self.rare_ref();
+        let over = self.overflows();
         let uncounted = self.outbox.as_ref().map_or(0, |outbox| outbox.uncounted);
         ChannelCounters {
-            bytes_in: self.bytes_in,
-            bytes_out: self.bytes_out,
-            messages: self.messages.whole(rare.map_or(0, |rare| rare.messages_over)),
-            pushes: self.pushes.whole(rare.map_or(0, |rare| rare.pushes_over)) + u64::from(uncounted),
-            partial_writes: rare.map_or(0, |rare| rare.partial_writes),
+            bytes_in: self.bytes_in(),
+            bytes_out: self.bytes_out(),
+            messages: self.messages.whole(over.messages),
+            pushes: self.pushes.whole(over.pushes) + u64::from(uncounted),
+            partial_writes: self.rare_ref().map_or(0, |rare| rare.partial_writes),
         }
     }
 }
@@ -146,9 +188,17 @@ impl<A: 'static> Map<A> {
         let messages = u32::try_from(messages).unwrap_or(u32::MAX);
         self.counters.messages += u64::from(messages);
         if entry.dispatcher.messages.add(messages) {
-            entry.dispatcher.rare().messages_over += 1;
+            entry.dispatcher.rare().over.messages += 1;
         }
     }
+}
+
+/// What one call has moved: less than 4 GiB on every system (read(2), "Notes": 0x7ffff000 bytes at most).
+#[inline]
+#[expect(clippy::cast_possible_truncation, reason = "no call moves as much")]
+fn moved(bytes: usize) -> u32 {
+    debug_assert!(u32::try_from(bytes).is_ok(), "{bytes} bytes moved in one call");
+    bytes as u32
 }
 
 #[cfg(test)]
@@ -181,6 +231,16 @@ mod tests {
         }
         assert_eq!(map.channel_counters(id).map(|counters| counters.pushes), Some(u64::from(u32::MAX) + 3));
         assert_eq!(map.counters().pushes, 3);
+        if let Some(entry) = map.live_mut(id) {
+            for (moves, more) in [(1, 5), (2, u32::MAX)] {
+                for _ in 0..moves {
+                    entry.dispatcher.count_in(more as usize);
+                }
+                entry.dispatcher.count_out(more as usize);
+            }
+            assert_eq!(entry.dispatcher.bytes_in(), 5 + 2 * u64::from(u32::MAX));
+            assert_eq!(entry.dispatcher.bytes_out(), 5 + u64::from(u32::MAX));
+        }
         Ok(())
     }
 }

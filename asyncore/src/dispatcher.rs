@@ -47,8 +47,8 @@ pub struct Dispatcher {
     peer: Option<SocketAddrV4>,
     /// Present only while there is output.
     pub(crate) outbox: Option<Box<Outbox>>,
-    pub(crate) bytes_in: u64,
-    pub(crate) bytes_out: u64,
+    pub(crate) bytes_in: Count,
+    pub(crate) bytes_out: Count,
     /// Less those that its queue has [not counted](Outbox::uncounted) yet.
     pub(crate) pushes: Count,
     pub(crate) messages: Count,
@@ -123,8 +123,8 @@ impl Dispatcher {
             reason: None,
             peer: None,
             outbox: None,
-            bytes_in: 0,
-            bytes_out: 0,
+            bytes_in: Count::default(),
+            bytes_out: Count::default(),
             pushes: Count::default(),
             messages: Count::default(),
             extra: Extra::default(),
@@ -357,7 +357,7 @@ impl Dispatcher {
         }
         match self.socket.send(data)? {
             Moved::Bytes(sent) => {
-                self.bytes_out += sent as u64;
+                self.count_out(sent);
                 Ok(sent)
             }
             Moved::WouldBlock => Ok(0),
@@ -377,7 +377,7 @@ impl Dispatcher {
         }
         match self.socket.recv(room)? {
             Moved::Bytes(received) => {
-                self.bytes_in += received as u64;
+                self.count_in(received);
                 Ok(Some(received))
             }
             Moved::WouldBlock => Ok(None),
@@ -434,18 +434,6 @@ impl Dispatcher {
     #[must_use]
     pub const fn kind(&self) -> Kind {
         self.kind
-    }
-
-    /// Bytes received so far.
-    #[must_use]
-    pub const fn bytes_in(&self) -> u64 {
-        self.bytes_in
-    }
-
-    /// Bytes that the socket took so far.
-    #[must_use]
-    pub const fn bytes_out(&self) -> u64 {
-        self.bytes_out
     }
 
     /// Bytes of output that are queued; what producers have not made yet is not among them.

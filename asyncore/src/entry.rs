@@ -197,6 +197,6 @@ mod tests {
 
     #[test]
     fn the_size_of_a_slot_is_pinned() {
-        assert!(size_of::<Slot<()>>() <= 104, "{}", size_of::<Slot<()>>());
+        assert!(size_of::<Slot<()>>() <= 96, "{}", size_of::<Slot<()>>());
     }
 }

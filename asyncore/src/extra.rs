@@ -5,6 +5,7 @@
 use std::io;
 use std::rc::Rc;
 
+use crate::counters::Overflows;
 use crate::coupling::Coupling;
 use crate::deadline::DeadlineKey;
 use crate::entry::Flags;
@@ -53,9 +54,7 @@ pub(crate) struct Rare {
     pub(crate) throttles: Option<Box<Throttles>>,
     /// Whose output it waits for, and who waits for its own.
     pub(crate) coupling: Option<Box<Coupling>>,
-    /// How often its counts of pushes and messages have run over.
-    pub(crate) pushes_over: u32,
-    pub(crate) messages_over: u32,
+    pub(crate) over: Overflows,
     pub(crate) partial_writes: u64,
     /// Of a listener: what it counts, and whom it turns away.
     pub(crate) gate: Option<Rc<Gate>>,

@@ -81,7 +81,7 @@ impl<A: 'static> Map<A> {
     /// All that was queued has been sent in one write, and nothing waited for that.
     fn sent_all(&mut self, id: ChannelId, sent: usize) {
         let Some(Entry { dispatcher, .. }) = Self::entry_in(&mut self.slots, id) else { return };
-        dispatcher.bytes_out += sent as u64;
+        dispatcher.count_out(sent);
         self.counters.bytes_out += sent as u64;
         dispatcher.active_at = low(self.tick);
         if let Some(outbox) = dispatcher.outbox.take() {
@@ -155,7 +155,7 @@ impl<A: 'static> Map<A> {
         match moved {
             Ok(Moved::Bytes(written)) => {
                 outbox.advance(written);
-                dispatcher.bytes_out += written as u64;
+                dispatcher.count_out(written);
                 self.counters.bytes_out += written as u64;
                 self.queued -= written;
                 if written > 0 {
@@ -175,7 +175,7 @@ impl<A: 'static> Map<A> {
             Err(error) => return self.lost(id, error).map(|()| false).map_err(Fault::Error),
         }
         let is_blocked = flags.has(Flags::BLOCKED);
-        let more = !is_blocked && !outbox.is_empty();
+        let more = !is_blocked && dispatcher.outbox.as_ref().is_some_and(|outbox| !outbox.is_empty());
         if is_blocked {
             self.counters.partial_writes += 1;
             dispatcher.rare().partial_writes += 1;
@@ -260,7 +260,7 @@ impl<A: 'static> Map<A> {
                     left = left.saturating_sub(length);
                     match sent {
                         Ok(_) => {
-                            dispatcher.bytes_out += length as u64;
+                            dispatcher.count_out(length);
                             self.counters.bytes_out += length as u64;
                             dispatcher.active_at = low(self.tick);
                         }

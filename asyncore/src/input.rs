@@ -104,7 +104,7 @@ impl<A: 'static> Map<A> {
                 Ok(Received::End)
             }
             Ok(Moved::Bytes(received)) => {
-                dispatcher.bytes_in += received as u64;
+                dispatcher.count_in(received);
                 self.counters.bytes_in += received as u64;
                 dispatcher.active_at = low(tick);
                 if mine && !planted!(BudgetIgnored) {
@@ -162,7 +162,7 @@ impl<A: 'static> Map<A> {
         else {
             return Ok(None);
         };
-        entry.dispatcher.bytes_in += received as u64;
+        entry.dispatcher.count_in(received);
         self.counters.bytes_in += received as u64;
         entry.dispatcher.active_at = low(tick);
         self.note_received(id);

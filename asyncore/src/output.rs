@@ -165,7 +165,7 @@ impl<A: 'static> Map<A> {
         let Some(entry) = Self::entry_in(&mut self.slots, id) else { return Ok(false) };
         match entry.dispatcher.socket.send_to(data, to)? {
             Moved::Bytes(sent) => {
-                entry.dispatcher.bytes_out += sent as u64;
+                entry.dispatcher.count_out(sent);
                 self.counters.bytes_out += sent as u64;
                 entry.dispatcher.active_at = low(tick);
                 if is_limited {

@@ -299,7 +299,7 @@ impl<A: 'static> Map<A> {
                 }
                 Ok(Moved::Bytes(received)) => {
                     read += received;
-                    dispatcher.bytes_in += received as u64;
+                    dispatcher.count_in(received);
                     self.counters.bytes_in += received as u64;
                     if dispatcher.state == State::Lingering {
                         let rare = dispatcher.rare();

@@ -173,7 +173,7 @@ impl<A: 'static> Map<A> {
             }
             Timeout::Idle => dispatcher.active_at = low(at),
             Timeout::Read | Timeout::Rate if counts_input => {
-                let bytes = dispatcher.bytes_in;
+                let bytes = dispatcher.bytes_in();
                 let clocks = dispatcher.rare().clocks();
                 if !flags.has(Flags::TIMED) {
                     flags.set(Flags::TIMED);
@@ -188,7 +188,7 @@ impl<A: 'static> Map<A> {
             }
             Timeout::Read | Timeout::Rate => flags.clear(Flags::TIMED),
             Timeout::Write if flags.any(Flags::STALLED) => {
-                let bytes = dispatcher.bytes_out;
+                let bytes = dispatcher.bytes_out();
                 let clocks = dispatcher.rare().clocks();
                 // What waits for its own rate limit does not wait for its peer. A clock that runs is another matter.
                 if !flags.is_throttled() || clocks.stalled.is_some() {
@@ -242,7 +242,7 @@ impl<A: 'static> Map<A> {
                     }
                     if entry.flags.any(Flags::STALLED)
                         && let Some(stalled) = clocks.stalled
-                        && stalled.bytes == dispatcher.bytes_out
+                        && stalled.bytes == dispatcher.bytes_out()
                     {
                         look(Timeout::Write, stalled.at, limits.write_time);
                     }
@@ -328,7 +328,7 @@ impl<A: 'static> Map<A> {
         let limits = dispatcher.extra.limits(&self.limits);
         let clocks = dispatcher.rare_ref().and_then(|rare| rare.clocks.as_ref());
         limits.min_rate.zip(clocks).is_some_and(|(rate, clocks)| {
-            dispatcher.bytes_in.saturating_sub(clocks.window.bytes) >= rate.bytes
+            dispatcher.bytes_in().saturating_sub(clocks.window.bytes) >= rate.bytes
         })
     }
 
@@ -367,7 +367,7 @@ impl<A: 'static> Map<A> {
         if dispatcher.extra.limits(&self.limits).write_time.is_none() {
             return;
         }
-        let bytes = dispatcher.bytes_out;
+        let bytes = dispatcher.bytes_out();
         let clocks = dispatcher.rare().clocks();
         if clocks.stalled.is_none_or(|stalled| stalled.bytes != bytes) {
             clocks.stalled = Some(Mark { bytes, at });
