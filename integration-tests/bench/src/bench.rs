@@ -13,6 +13,7 @@ use crate::counting::Tool;
 use crate::report::{Sample, Table};
 use crate::rounds::{Plan, interleave, progress};
 use crate::server::{Launch, Peer, Workshop};
+use crate::work;
 
 /// What a workload is run with, and what it has found so far.
 #[derive(Debug)]
@@ -32,6 +33,7 @@ pub(crate) struct Bench {
 impl Bench {
     /// Takes this process to its core, and tries the tools that are asked for.
     pub(crate) fn new(common: Common) -> io::Result<Self> {
+        work::clear()?;
         let cores = Cores::pin(common.server_core, common.driver_core);
         let mut notes = vec![cores.note.clone(), machine()];
         let mut tools = Vec::new();

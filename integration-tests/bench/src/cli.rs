@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::ffi::OsString;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -10,6 +11,7 @@ use clap::builder::RangedU64ValueParser;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::bench::Bench;
+use crate::server::tethered;
 use crate::servers;
 use crate::workloads::{broadcast, echo, idle, kv, large, split, start};
 
@@ -38,6 +40,12 @@ enum Workload {
         name: String,
         #[arg(long, default_value = "127.0.0.1:0")]
         listen: SocketAddr,
+    },
+    /// Becomes a program that ends with this program's parent.
+    #[command(hide = true, disable_help_flag = true)]
+    Tethered {
+        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        words: Vec<OsString>,
     },
 }
 
@@ -75,7 +83,10 @@ pub(crate) struct Common {
 
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds = text.parse().map_err(|error| format!("{error}"))?;
-    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
+    if !(0.001..=3600.0).contains(&seconds) {
+        return Err("expected a number from 0.001 to 3600".to_owned());
+    }
+    Ok(Duration::from_secs_f64(seconds))
 }
 
 /// Runs the program; an error goes to standard error.
@@ -92,8 +103,10 @@ pub fn main() -> ExitCode {
 }
 
 fn run(workload: Option<Workload>, common: Common) -> io::Result<()> {
-    if let Some(Workload::Serve { name, listen }) = workload {
-        return servers::run(&name, listen);
+    match workload {
+        Some(Workload::Serve { name, listen }) => return servers::run(&name, listen),
+        Some(Workload::Tethered { words }) => return Err(tethered(&words)),
+        _ => {}
     }
     let mut bench = Bench::new(common)?;
     match workload {
@@ -119,6 +132,6 @@ fn measure(bench: &mut Bench, workload: &Workload) -> io::Result<()> {
         Workload::Large(options) => large::run(bench, options),
         Workload::Split(options) => split::run(bench, options),
         Workload::Start(options) => start::run(bench, options),
-        Workload::Serve { name, listen } => servers::run(name, *listen),
+        Workload::Serve { .. } | Workload::Tethered { .. } => Ok(()),
     }
 }

@@ -3,6 +3,7 @@
 //! A server runs twice under a tool, for little work and for more. What lies between the two counts is the cost of the
 //! work between: the start of the process, and whatever happens once, are in both.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -10,6 +11,7 @@ use std::process::Command;
 
 use crate::cores::Cores;
 use crate::server::{Launch, Server, succeed};
+use crate::work;
 
 /// A program that counts what another does.
 #[derive(Clone, Copy, Debug)]
@@ -23,9 +25,9 @@ pub(crate) enum Tool {
 impl Tool {
     /// Whether it can be used here; an error says why not.
     pub(crate) fn try_it(self) -> io::Result<()> {
-        let folder = tempfile::tempdir()?;
+        let folder = work::folder()?;
         let words = self.words(folder.path());
-        succeed(Command::new(&words[0]).args(&words[1..]).arg("true"))
+        succeed(Command::new(&words[0]).args(&words[1..]).arg("true")).map(drop)
     }
 
     /// What one more unit of work costs.
@@ -49,9 +51,8 @@ impl Tool {
         cores: &Cores,
         work: impl FnOnce(&Server) -> io::Result<u64>,
     ) -> io::Result<(u64, u64)> {
-        let folder = tempfile::tempdir()?;
+        let folder = work::folder()?;
         let words = self.words(folder.path());
-        let words: Vec<&str> = words.iter().map(String::as_str).collect();
         let server = Server::start(launch, &words, cores)?;
         let units = work(&server)?;
         server.terminate()?;
@@ -59,17 +60,19 @@ impl Tool {
     }
 
     /// What stands before the command that is counted; what it finds it writes into a folder.
-    fn words(self, folder: &Path) -> Vec<String> {
-        let folder = folder.display();
-        let words = match self {
+    fn words(self, folder: &Path) -> Vec<OsString> {
+        let (words, paths): (&str, Vec<OsString>) = match self {
             // With a file to write, it would let no signal end it unless told so.
-            Self::Strace => format!("strace -I waiting -f -c -U calls,name -o {folder}/calls"),
+            Self::Strace => ("strace -I waiting -f -c -U calls,name -o", vec![folder.join("calls").into()]),
             // It follows a program that another runs: a shell script that starts the real one.
-            Self::Callgrind => format!(
-                "valgrind -q --tool=callgrind --trace-children=yes --callgrind-out-file={folder}/%p --log-file={folder}/log"
-            ),
+            Self::Callgrind => {
+                let folder = folder.display().to_string().replace('%', "%%");
+                let out = format!("--callgrind-out-file={folder}/%p");
+                let log = format!("--log-file={folder}/log");
+                ("valgrind -q --tool=callgrind --trace-children=yes", vec![out.into(), log.into()])
+            }
         };
-        words.split(' ').map(str::to_owned).collect()
+        words.split(' ').map(OsString::from).chain(paths).collect()
     }
 
     fn read(self, folder: &Path) -> io::Result<u64> {

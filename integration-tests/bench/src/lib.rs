@@ -29,6 +29,7 @@ mod report;
 mod rounds;
 mod server;
 mod servers;
+mod work;
 mod workloads;
 
 pub use cli::main;

@@ -2,14 +2,21 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, Read};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Signal, set_parent_process_death_signal};
+use rustix::time::Timespec;
+use serde_json::Value;
+
 use crate::cores::Cores;
+use crate::work;
 
 /// One of those that are compared.
 #[derive(Clone, Copy, Debug)]
@@ -57,7 +64,7 @@ pub(crate) struct Workshop {
 
 impl Workshop {
     pub(crate) fn new() -> io::Result<Self> {
-        Ok(Self { folder: tempfile::tempdir()? })
+        Ok(Self { folder: work::folder()? })
     }
 
     /// Builds what has to be built; an error says what is missing.
@@ -84,13 +91,9 @@ impl Workshop {
                 Ok(Launch { program: "python3".into(), arguments: Arguments::Fixed(words.into()) })
             }
             Program::Example(name) => {
-                let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-                cargo.args(["build", "-q", "--release", "-p", "examples", "--example", name]);
-                succeed(cargo.current_dir(env!("CARGO_MANIFEST_DIR")))?;
-                // It lies beside this program, whatever the folder for builds is called.
-                let mut program: PathBuf = std::env::current_exe()?;
-                program.pop();
-                program.extend(["examples", name]);
+                let mut cargo = cargo();
+                cargo.args(["build", "--locked", "--release", "-p", "examples", "--example", name]);
+                let program = build(cargo.current_dir(env!("CARGO_MANIFEST_DIR")))?;
                 Ok(Launch { program: program.into(), arguments: listen(&["--listen", "127.0.0.1:0"]) })
             }
             Program::Installed(program, arguments) => {
@@ -113,20 +116,22 @@ pub(crate) struct Server {
 
 impl Server {
     /// Starts it, run by `wrapper` (a tool and its arguments, or nothing), and waits until it listens.
-    pub(crate) fn start(launch: &Launch, wrapper: &[&str], cores: &Cores) -> io::Result<Self> {
-        let mut words = wrapper.iter().map(OsString::from).chain([launch.program.clone()]);
-        let mut command = Command::new(words.next().expect("the program itself"));
-        command.args(words).stdin(Stdio::null()).stdout(Stdio::piped());
+    pub(crate) fn start(launch: &Launch, wrapper: &[OsString], cores: &Cores) -> io::Result<Self> {
+        let bench = std::env::current_exe()?;
+        let mut command = Command::new(&bench);
+        command.arg("tethered");
+        if !wrapper.is_empty() {
+            // A tool that is killed lets go of what runs under it: that has a tether of its own, to the tool.
+            command.args(wrapper).arg(&bench).arg("tethered");
+        }
+        command.arg(&launch.program).stdin(Stdio::null()).stdout(Stdio::piped());
         match &launch.arguments {
             Arguments::Fixed(words) => {
-                let mut process = cores.spawn(command.args(words))?;
-                let mut line = String::new();
-                if let Some(output) = process.stdout.take() {
-                    BufReader::new(output).read_line(&mut line)?;
-                }
-                let address = line.trim_end().strip_prefix("listening on ").and_then(|at| at.parse().ok());
-                // Made before the check: it ends the process also when that has said something else.
+                let process = cores.spawn(command.args(words))?;
+                // Made before it is listened to: it ends the process also when that says something else.
                 let mut server = Self { process, address: (Ipv4Addr::UNSPECIFIED, 0).into() };
+                let line = server.process.stdout.take().map_or_else(|| Ok(String::new()), first_line)?;
+                let address = line.trim_end().strip_prefix("listening on ").and_then(|at| at.parse().ok());
                 server.address = address.ok_or_else(|| other(format!("it said {line:?}")))?;
                 Ok(server)
             }
@@ -167,16 +172,21 @@ impl Server {
 
     /// Its bytes that are resident in memory.
     pub(crate) fn resident(&self) -> io::Result<u64> {
-        let status = fs::read_to_string(self.file("status"))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kilobytes = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
-        kilobytes.map(|count| count << 10).ok_or_else(|| other("no VmRSS".to_owned()))
+        // The kernel counts the pages for the first; the second comes from counters of each core that it adds up seldom.
+        [("smaps_rollup", "Rss:"), ("status", "VmRSS:")]
+            .into_iter()
+            .find_map(|(file, name)| {
+                let text = fs::read_to_string(self.file(file)).ok()?;
+                let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+                Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? << 10)
+            })
+            .ok_or_else(|| other("neither Rss nor VmRSS".to_owned()))
     }
 
     /// Asks it to end, and waits until it has: a tool that it runs under writes its figures then.
     pub(crate) fn terminate(mut self) -> io::Result<()> {
         let pid = rustix::process::Pid::from_child(&self.process);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
+        rustix::process::kill_process(pid, Signal::TERM)?;
         let deadline = Instant::now() + STOP_TIME;
         while self.process.try_wait()?.is_none() {
             if Instant::now() > deadline {
@@ -200,24 +210,69 @@ impl Drop for Server {
     }
 }
 
-/// Runs a command to its end; an error says what it complained of.
-pub(crate) fn succeed(command: &mut Command) -> io::Result<()> {
+/// Becomes a program that ends with the process that has started this one, whatever ends that: returns if it cannot.
+///
+/// One that changes its user, as `smtp-sink` does if root starts it, loses the tether.
+pub(crate) fn tethered(words: &[OsString]) -> io::Error {
+    let [program, arguments @ ..] = words else { return other("no program to run".to_owned()) };
+    match set_parent_process_death_signal(Some(Signal::KILL)) {
+        Ok(()) => Command::new(program).args(arguments).exec(),
+        Err(error) => error.into(),
+    }
+}
+
+/// The first line that a server says.
+fn first_line(mut output: ChildStdout) -> io::Result<String> {
+    let deadline = Instant::now() + START_TIME;
+    let (mut line, mut room) = (Vec::new(), [0; 256]);
+    while !line.ends_with(b"\n") {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let left = Timespec::try_from(left).map_err(io::Error::other)?;
+        match poll(&mut [PollFd::new(&output, PollFlags::IN)], Some(&left)) {
+            Ok(0) => return Err(other(format!("it does not say where it listens, in {START_TIME:?}"))),
+            Err(rustix::io::Errno::INTR) => continue,
+            ready => ready?,
+        };
+        match output.read(&mut room)? {
+            0 => break,
+            count => line.extend_from_slice(&room[..count]),
+        }
+    }
+    Ok(String::from_utf8_lossy(&line).into_owned())
+}
+
+/// Runs a command to its end: what it has said. An error says what it complained of.
+pub(crate) fn succeed(command: &mut Command) -> io::Result<Vec<u8>> {
     let name = command.get_program().to_string_lossy().into_owned();
     let output = command.output().map_err(|error| other(format!("{name}: {error}")))?;
     if output.status.success() {
-        return Ok(());
+        return Ok(output.stdout);
     }
     let said = String::from_utf8_lossy(&output.stderr);
     let last = said.lines().rfind(|line| !line.trim().is_empty()).unwrap_or_default();
     Err(other(format!("{name}: {last} ({})", output.status)))
 }
 
+/// Cargo itself, as it has run this program.
+pub(crate) fn cargo() -> Command {
+    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+}
+
+/// Builds a program with Cargo, which says where it lies.
+pub(crate) fn build(cargo: &mut Command) -> io::Result<PathBuf> {
+    let said = succeed(cargo.args(["--quiet", "--message-format", "json"]))?;
+    let messages = said.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok());
+    let program =
+        messages.filter_map(|message: Value| message["executable"].as_str().map(PathBuf::from)).next_back();
+    program.ok_or_else(|| other("cargo has built no program".to_owned()))
+}
+
 fn other(text: String) -> io::Error {
     io::Error::other(text)
 }
 
-/// How long a server that says nothing may take to accept: 10 s, many times what the slowest takes.
-const START_TIME: Duration = Duration::from_secs(10);
+/// How long a server may take until it accepts: 60 s, several times what Python takes under a tool.
+const START_TIME: Duration = Duration::from_secs(60);
 
 /// How long a server may take to end when asked to: 20 s, for a tool that has much to write.
 const STOP_TIME: Duration = Duration::from_secs(20);

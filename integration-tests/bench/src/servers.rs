@@ -3,7 +3,6 @@
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener};
 
-use rustix::process::{Signal, set_parent_process_death_signal};
 use socket2::{Domain, Socket, Type};
 
 mod asynchat;
@@ -24,8 +23,6 @@ mod tokio_tuned;
 
 /// Listens, says where, and serves for ever.
 pub(crate) fn run(name: &str, at: SocketAddr) -> io::Result<()> {
-    // Whatever ends the benchmark ends its servers.
-    set_parent_process_death_signal(Some(Signal::KILL))?;
     let serve = match name {
         "asynchat" => asynchat::serve,
         #[cfg(not(polling_test_poll_backend))]
@@ -56,5 +53,6 @@ fn announce(address: SocketAddr) -> io::Result<()> {
     writeln!(io::stdout(), "listening on {address}")
 }
 
-/// The backlog of every server: 4096, more than the connections that any driver has under way.
+/// The backlog of the servers here that are given a listener: 4096, more than the connections that any driver has under
+/// way.
 const BACKLOG: i32 = 4096;

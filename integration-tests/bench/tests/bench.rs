@@ -2,7 +2,11 @@
 
 #![cfg(target_os = "linux")]
 
-use std::process::{Command, Output};
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -25,7 +29,9 @@ fn wrong_arguments_are_explained() {
         (&["echo", "--setting", "1 2"][..], "three numbers"),
         (&["echo", "--setting", "0 1 64"], "three numbers"),
         (&["echo", "--rounds", "0"], "not in 1.."),
-        (&["echo", "--seconds=-1"], "negative"),
+        (&["echo", "--seconds=-1"], "from 0.001 to 3600"),
+        (&["echo", "--seconds", "0"], "from 0.001 to 3600"),
+        (&["echo", "--seconds", "1e19"], "from 0.001 to 3600"),
         (&["serve", "nothing"], "no server is called nothing"),
         (&["split", "--peers", "nobody"], "not among those measured: nobody"),
     ] {
@@ -66,6 +72,21 @@ fn an_idle_conversation_keeps_few_bytes() {
     assert!((65.0..512.0).contains(&bytes), "{bytes} bytes, 64 of them the handler's");
 }
 
+/// Whatever ends the program, its servers end with it: it starts them by this command.
+#[test]
+fn a_tethered_program_ends_with_the_one_that_has_started_it() {
+    let line = format!("{} tethered sleep 100 & echo $!; wait", env!("CARGO_BIN_EXE_bench"));
+    let mut shell = Command::new("sh").args(["-c", &line]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut pid = String::new();
+    BufReader::new(shell.stdout.take().unwrap()).read_line(&mut pid).unwrap();
+    let state = || std::fs::read_to_string(format!("/proc/{}/stat", pid.trim_end())).unwrap_or_default();
+    wait_until(|| state().contains("(sleep)"));
+    shell.kill().unwrap();
+    shell.wait().unwrap();
+    // One that nobody has waited for so far is still there by name.
+    wait_until(|| state().is_empty() || state().contains(") Z"));
+}
+
 /// Runs a workload for a moment: what it reports.
 fn measure(arguments: &[&str]) -> Value {
     let folder = tempfile::tempdir().unwrap();
@@ -77,9 +98,42 @@ fn measure(arguments: &[&str]) -> Value {
 }
 
 fn bench(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_bench")).args(arguments).output().unwrap()
+    let folder = tempfile::tempdir().unwrap();
+    let (out, err) = (folder.path().join("out"), folder.path().join("err"));
+    let mut process = Command::new(env!("CARGO_BIN_EXE_bench"))
+        .args(arguments)
+        .stdout(File::create(&out).unwrap())
+        .stderr(File::create(&err).unwrap())
+        .spawn()
+        .unwrap();
+    let ended = has_come(|| process.try_wait().unwrap().is_some());
+    drop(process.kill());
+    let status = process.wait().unwrap();
+    let [stdout, stderr] = [out, err].map(|path| std::fs::read(path).unwrap());
+    let output = Output { status, stdout, stderr };
+    assert!(ended, "{arguments:?} does not end: {output:?}");
+    output
+}
+
+fn wait_until(event: impl FnMut() -> bool) {
+    assert!(has_come(event), "nothing after {PATIENCE:?}");
+}
+
+/// Whether something comes, in time.
+fn has_come(mut event: impl FnMut() -> bool) -> bool {
+    let deadline = Instant::now() + PATIENCE;
+    while !event() {
+        if Instant::now() > deadline {
+            return false;
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    true
 }
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
+
+/// How long a run may take: two minutes, many times what the longest does.
+const PATIENCE: Duration = Duration::from_secs(120);

@@ -2,6 +2,7 @@
 
 #![cfg(target_os = "linux")]
 
+use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
@@ -116,18 +117,18 @@ impl Drop for Server {
 /// Starts the servers of the echo one after the other, those for which all is there that they need.
 fn for_each_server(check: impl Fn(&Server)) {
     for (name, end) in SERVED {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_bench"));
+        let mut command = tethered(env!("CARGO_BIN_EXE_bench"));
         check(&Server::start(name, end, command.args(["serve", name])));
     }
     let folder = tempfile::tempdir().unwrap();
     let source = |path: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
     let program = folder.path().join("echo");
     if is_there(Command::new("cc").arg("-o").arg(&program).arg(source("c/echo.c"))) {
-        check(&Server::start("c", "\r\n", Command::new(&program).args(["127.0.0.1", "0"])));
+        check(&Server::start("c", "\r\n", tethered(&program).args(["127.0.0.1", "0"])));
     }
     for (name, module, file) in PYTHON {
         let python = |words: &[&str]| {
-            let mut command = Command::new("python3");
+            let mut command = tethered("python3");
             command.args(["-W", "ignore"]).args(words);
             command
         };
@@ -137,6 +138,13 @@ fn for_each_server(check: impl Fn(&Server)) {
             check(&Server::start(name, "\r\n", &mut command));
         }
     }
+}
+
+/// A program that ends with this process.
+fn tethered(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bench"));
+    command.arg("tethered").arg(program);
+    command
 }
 
 /// Whether a command can be run, and ends well; if not, a server less is looked at.

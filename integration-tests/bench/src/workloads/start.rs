@@ -2,14 +2,14 @@
 
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 use std::time::Instant;
 
 use crate::bench::Bench;
 use crate::report::{Metric, Sample};
 use crate::rounds::{Plan, interleave, progress};
-use crate::server::succeed;
+use crate::server::{build, cargo};
+use crate::work;
 
 /// The start: crates in the tree, time of a cold release build, size of the stripped program.
 #[derive(Clone, Debug, clap::Args)]
@@ -24,13 +24,13 @@ pub(crate) fn run(bench: &mut Bench, options: &Options) -> io::Result<()> {
     let names: Vec<_> = programs.iter().map(|program| (program.name, program.about)).collect();
     let plan = Plan {
         workload: "start",
-        setting: "on one core",
+        setting: "",
         metrics: METRICS,
         reference: "tokio",
         rounds: options.builds.min(bench.common.rounds),
     };
     let table = interleave(plan, &names, |place| {
-        let folder = tempfile::tempdir()?;
+        let folder = work::folder()?;
         programs[place].build(folder.path())
     });
     progress("");
@@ -55,31 +55,28 @@ impl Program {
     /// Builds it in an empty folder.
     fn build(&self, folder: &Path) -> io::Result<Sample> {
         let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize()?;
-        let (program, crates) = match self.source {
+        let crates = match self.source {
             Source::Server { text, dependencies } => {
                 write_package(folder, &workspace, text, dependencies)?;
-                ("echo", Some(crates(folder)?))
+                Some(crates(folder)?)
             }
-            Source::Example(name) => (name, None),
+            // The package of the examples has what all of them need.
+            Source::Example(_) => None,
         };
-        let target = folder.join("target");
-        let mut build = cargo();
-        build.args(["build", "--release", "--quiet", "--offline", "--target-dir"]).arg(&target);
+        let mut command = cargo();
+        command.args(["build", "--release", "--offline", "--target-dir"]).arg(folder.join("target"));
         match self.source {
-            Source::Server { .. } => build.current_dir(folder),
+            Source::Server { .. } => command.current_dir(folder),
             Source::Example(name) => {
-                build.args(["--package", "examples", "--example", name]).current_dir(&workspace)
+                command.args(["--package", "examples", "--example", name]).current_dir(&workspace)
             }
         };
+        // As the packages above are built, whatever the workspace has for itself.
+        command.env("CARGO_PROFILE_RELEASE_STRIP", "true").env("CARGO_PROFILE_RELEASE_DEBUG", "false");
         let start = Instant::now();
-        succeed(build.env("CARGO_PROFILE_RELEASE_STRIP", "true"))?;
+        let program = build(&mut command)?;
         let elapsed = start.elapsed();
-
-        let mut path: PathBuf = target.join("release");
-        if let Source::Example(_) = self.source {
-            path.push("examples");
-        }
-        let size = fs::metadata(path.join(program))?.len();
+        let size = fs::metadata(program)?.len();
         let sample = Sample::new().with("build", elapsed.as_secs_f64()).with("size", size as f64 / 1000.0);
         Ok(match crates {
             Some(crates) => sample.with("crates", crates as f64),
@@ -111,10 +108,6 @@ fn crates(folder: &Path) -> io::Result<usize> {
     crates.sort_unstable();
     crates.dedup();
     Ok(crates.len())
-}
-
-fn cargo() -> Command {
-    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
 }
 
 const PROGRAMS: &[Program] = &[
