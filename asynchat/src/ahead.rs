@@ -59,13 +59,14 @@ impl Ahead {
         }
     }
 
-    /// Goes on behind what was found.
+    /// Goes on behind what was found. Either that is consumed before the next search, or nothing is to be known any more.
     #[inline(always)]
     pub(crate) const fn pass(&mut self) {
         self.hits &= self.hits.wrapping_sub(1);
     }
 
     /// Finds the first block of `rest`, the end of a chunk, in which `byte` stands.
+    // One call for many lines: it is not to take the registers of the loop that searches.
     #[inline(never)]
     fn look(byte: u8, mut rest: &[u8]) -> Self {
         let mut vain = 0;

@@ -118,9 +118,7 @@ impl<C> AsyncChat<C> {
             // If the error leaves the channel open, the rest is delivered as if nothing had been.
             cx.map.read_again(cx.id);
         }
-        if !discarded {
-            self.framing.set_held(held);
-        }
+        self.framing.set_held(if discarded { Vec::new() } else { held });
         (input.len(), outcome)
     }
 
@@ -281,6 +279,7 @@ impl<C> AsyncChat<C> {
     }
 
     /// Tells the user of a message: where it lies whole in the input, or else what is held.
+    // So that the user's callback is inlined where it is called most.
     #[inline(never)]
     fn found<A>(
         &mut self,
@@ -360,9 +359,8 @@ impl<C> AsyncChat<C> {
         self.framing.take_discarded();
         let mut held = self.framing.take_held();
         let outcome = self.finish(cx, &mut held);
-        if !self.framing.take_discarded() {
-            self.framing.set_held(held);
-        }
+        let discarded = self.framing.take_discarded();
+        self.framing.set_held(if discarded { Vec::new() } else { held });
         outcome
     }
 

@@ -160,13 +160,10 @@ impl Framing {
         Some(held.saturating_sub(found.terminator))
     }
 
-    /// Takes what is held.
+    /// Takes what is held, for as long as input is delivered: [`set_held`](Self::set_held) follows.
     #[inline]
     pub(crate) fn take_held(&mut self) -> Vec<u8> {
-        let Some(rare) = self.splitter.extra.rare_mut() else { return Vec::new() };
-        let held = std::mem::take(&mut rare.held);
-        self.forget_nothing();
-        held
+        self.splitter.extra.rare_mut().map(|rare| std::mem::take(&mut rare.held)).unwrap_or_default()
     }
 
     /// Holds what was kept of a message; an idle conversation owns no buffer.
@@ -175,6 +172,7 @@ impl Framing {
         if !held.is_empty() {
             self.rare_mut().held = held;
         }
+        self.forget_nothing();
     }
 
     /// Takes the input that waits.
@@ -217,10 +215,7 @@ impl Framing {
     /// Whether the input was discarded since this was asked last.
     #[inline]
     pub(crate) fn take_discarded(&mut self) -> bool {
-        let Some(rare) = self.splitter.extra.rare_mut() else { return false };
-        let discarded = std::mem::take(&mut rare.discarded);
-        self.forget_nothing();
-        discarded
+        self.splitter.extra.rare_mut().is_some_and(|rare| std::mem::take(&mut rare.discarded))
     }
 
     /// Whether what is being delivered is to be dropped.

@@ -39,7 +39,7 @@ impl<'a> Iterator for Splits<'_, 'a> {
         match splitter.split_whole(input, |needles, input| needles.find_ahead(input, ahead)) {
             Ok(message) => Some(Split::Data { piece: Piece::Borrowed(message), end: true }),
             Err(vain) => {
-                // What was seen ahead may be of a message that goes another way now.
+                // What was found may not have been taken, for a limit, and would be missed.
                 *ahead = Ahead::default();
                 splitter.split_slowly(input, vain)
             }

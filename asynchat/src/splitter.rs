@@ -86,7 +86,7 @@ impl Splitter {
     /// The pieces of `input`, one after the other, until it is used up: [`split`](Self::split), for less.
     ///
     /// Between two pieces the splitter is at hand as [`Splits::splitter`], and what is left of the input as
-    /// [`Splits::rest`].
+    /// [`Splits::rest`], which a loop that ends early must take, or it is lost.
     ///
     /// ```
     /// use asynchat::{Split, Splitter};
@@ -123,12 +123,13 @@ impl Splitter {
             }
             Kind::Frame(_) | Kind::Never => return Err(0),
         };
-        if length > limit || end > input.len() || length > end {
-            return Err(0);
+        match (input.get(..length), input.get(end..)) {
+            (Some(message), Some(rest)) if length <= limit => {
+                *input = rest;
+                Ok(message)
+            }
+            _ => Err(0),
         }
-        let message = &input[..length];
-        *input = &input[end..];
-        Ok(message)
     }
 
     /// Says that `bytes` bytes of the last piece were used at once and do not count towards the limit.

@@ -184,8 +184,8 @@ impl Terminator {
     /// How many bytes this thread has looked at so far to find these byte strings; one that was looked at twice counts
     /// twice.
     ///
-    /// All that splits at an equal terminator counts together. It shows that the work is linear in the input. A count, a
-    /// frame, and none look at no bytes.
+    /// Equal terminators that are in use at the same time count together. It shows that the work is linear in the input. A
+    /// count, a frame, and none look at no bytes.
     #[must_use]
     pub fn searched(&self) -> u64 {
         match &self.kind {

@@ -38,8 +38,8 @@ use crate::{ChannelId, CloseReason, Context, Dispatcher, Error, Received, Result
 pub trait Channel<A: 'static = ()>: Any {
     /// Whether the channel wants to read; true unless overridden.
     ///
-    /// Asked when the channel was touched in a turn: a callback of it ran, or someone reached it through the map. If
-    /// the answer changes for another reason, say so with [`Map::touch`](crate::Map::touch).
+    /// Asked when the channel was touched in a turn: a callback of it ran, or someone reached it through the map for more
+    /// than a push. If the answer changes for another reason, say so with [`Map::touch`](crate::Map::touch).
     fn readable(&self) -> bool {
         true
     }

@@ -84,7 +84,8 @@ impl Flags {
     /// Connects to a host, or tries one of a host's addresses.
     pub(crate) const RACING: Self = Self(1 << 22);
 
-    /// Its output began after its interest was last compared with the poller's: once all is sent, that is as it was.
+    /// Its output began after its interest was last compared with the poller's: once all is sent in one write, that is as
+    /// it was, unless something else that changes it has touched the channel.
     pub(crate) const FRESH: Self = Self(1 << 23);
 
     /// What ends with the turn.
@@ -181,6 +182,17 @@ impl<A: 'static> Entry<A> {
                 Interest { read: !self.flags.has(Flags::EOF_SEEN), write: blocked }
             }
         }
+    }
+
+    /// Whether it has stopped reading for output of its own that the next write, of `most` bytes, may take whole.
+    ///
+    /// One whose clocks count its input is to hear at once that it does not read.
+    pub(crate) fn may_soon_read(&self, most: usize) -> bool {
+        self.interest.read
+            && self.pauses == Pauses::OUTPUT
+            && self.flags.has(Flags::UNSENT)
+            && !self.flags.has(Flags::TIMED)
+            && self.dispatcher.queued() <= most
     }
 
     /// Whether the poller is to know the channel even when it wants nothing, so that a reset is heard.

@@ -87,6 +87,10 @@ impl<A: 'static> Map<A> {
         if let Some(outbox) = dispatcher.outbox.take() {
             self.recycle(outbox);
         }
+        if !self.checks.is_empty() {
+            // The marks of what was touched are put forward when the turn is over: none is to run out early.
+            self.touch_interest(id);
+        }
     }
 
     /// One write of what is queued, `most` bytes at most: whether there is more to write at once.
@@ -181,12 +185,13 @@ impl<A: 'static> Map<A> {
             dispatcher.rare().partial_writes += 1;
             self.note_stall(id);
         }
-        self.touch_interest(id);
         Ok(more)
     }
 
-    /// What follows a write: the low mark, and the end of a queue that something waits for.
+    /// What follows every write but the usual one: the low mark, and the end of a queue that something waits for.
     fn after_write(&mut self, app: &mut A, id: ChannelId) {
+        // What the channel waits for may have changed: for want of room, of a producer's bytes, or of a queue.
+        self.touch_interest(id);
         let Some(Entry { dispatcher, flags, pauses, .. }) = Self::entry_in(&mut self.slots, id) else {
             return;
         };
@@ -211,8 +216,6 @@ impl<A: 'static> Map<A> {
             self.went_low(id);
         }
         if is_empty {
-            // `handle_write` may have waited for that.
-            self.touch_interest(id);
             match state {
                 State::Draining => return self.drained_to_close(id),
                 State::Finishing => self.finish_writing(id),
@@ -246,7 +249,6 @@ impl<A: 'static> Map<A> {
                     self.counters.partial_writes += 1;
                     dispatcher.rare().partial_writes += 1;
                     self.note_stall(id);
-                    self.touch_interest(id);
                     return Ok(false);
                 }
                 Err(error) if is_short_of_memory(&error) => {

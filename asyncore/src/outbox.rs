@@ -57,6 +57,10 @@ impl Outbox {
             return self.push_kept(data.into_bytes());
         }
         let length = data.length();
+        if length >= TAIL_LIMIT {
+            // The copy is made once, and not into a tail that grows for it.
+            return self.push_kept(data.into_bytes());
+        }
         if self.tail.room(length).is_none() {
             self.make_room(length);
         }
@@ -254,9 +258,8 @@ impl Outbox {
         discard(first);
     }
 
-    /// Drops all that is queued: how many bytes.
-    pub(crate) fn clear(&mut self) -> usize {
-        let dropped = self.bytes();
+    /// Drops all that is queued.
+    pub(crate) fn clear(&mut self) {
         while !self.queue.is_empty() {
             discard(self.queue.pop_front());
         }
@@ -265,7 +268,6 @@ impl Outbox {
         self.before_tail = 0;
         self.producers = 0;
         self.easy_end = 0;
-        dropped
     }
 
     fn seal_tail(&mut self) {
@@ -301,7 +303,7 @@ impl Outbox {
     }
 
     fn capacity(&self) -> usize {
-        self.tail.capacity() + self.queue.capacity() * size_of::<Chunk>()
+        size_of::<Self>() + self.tail.capacity() + self.queue.capacity() * size_of::<Chunk>()
     }
 }
 

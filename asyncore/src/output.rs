@@ -19,6 +19,7 @@ impl<A: 'static> Map<A> {
     ///
     /// Borrowed bytes are copied, owned ones kept when large: see [`PushData`]. On a datagram channel each push is one
     /// datagram. The answer may be ignored; a push never fails its caller.
+    // A short line costs less to append than a call: what is rare is a call.
     #[inline(always)]
     pub fn push(&mut self, id: ChannelId, data: impl PushData) -> Pushed {
         let length = data.length();
@@ -232,7 +233,8 @@ impl<A: 'static> Map<A> {
         let is_high = outbox.load() > high_mark;
         self.counters.pushes += 1;
         entry.dispatcher.count_pushes(1);
-        // What it waits for changes with the write, if at all.
+        // Write interest that is one too many in this turn costs nothing: the loop does not wait before the write, and any
+        // but the usual one has it compared.
         if !entry.flags.any(Flags::NOT_TO_WRITE) {
             entry.flags.set(Flags::UNSENT);
             self.unsent.push(id);

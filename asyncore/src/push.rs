@@ -53,8 +53,29 @@ impl Pushed {
 pub(crate) fn copy(bytes: &[u8], room: &mut [u8]) -> usize {
     // `AsRef` may say something else each time: what is too much has no room.
     let length = bytes.len().min(room.len());
-    room[..length].copy_from_slice(&bytes[..length]);
+    let (bytes, room) = (&bytes[..length], &mut room[..length]);
+    if !(copy_ends::<16>(bytes, room) || copy_ends::<32>(bytes, room)) {
+        room.copy_from_slice(bytes);
+    }
     length
+}
+
+/// Copies `N` to `2 * N` bytes, the first and the last `N` of them, which meet or overlap: for a short line that takes less
+/// than to call what copies any number. Whether there are so many.
+#[inline(always)]
+fn copy_ends<const N: usize>(bytes: &[u8], room: &mut [u8]) -> bool {
+    if bytes.len() > 2 * N {
+        return false;
+    }
+    let (Some(first), Some(last)) = (bytes.first_chunk::<N>(), bytes.last_chunk::<N>()) else { return false };
+    let (first, last) = (*first, *last);
+    if let Some(room) = room.first_chunk_mut() {
+        *room = first;
+    }
+    if let Some(room) = room.last_chunk_mut() {
+        *room = last;
+    }
+    true
 }
 
 pub(crate) mod sealed {

@@ -41,7 +41,8 @@ impl Tail {
         self.end += filled;
     }
 
-    /// Makes room for so many bytes more, and for more than that, should others follow.
+    /// Makes room for so many bytes more, and for more than that, should others follow. All of it is written once, so it
+    /// is for small pieces.
     pub(crate) fn reserve(&mut self, length: usize) {
         self.buffer.truncate(self.end);
         self.buffer.reserve(length);

@@ -171,6 +171,8 @@ impl<A: 'static> Map<A> {
         if let Some(entry) = self.live_mut(id) {
             entry.flags.clear(Flags::PUT_OFF);
             self.make_unsent(id);
+            // Its own `handle_write` may be due again.
+            self.touch_interest(id);
         }
     }
 

@@ -144,13 +144,9 @@ impl<A: 'static> Map<A> {
             if unchanged || (!is_registered && wanted == Interest::NONE && !entry.is_watched()) {
                 continue;
             }
-            // Reading stops for its output, most likely, and that is tried again in the next turn, which does not wait: no
-            // call of the system is worth it before.
-            if is_registered
-                && entry.flags.has(Flags::UNSENT)
-                && entry.interest.read
-                && wanted == Interest::NONE
-            {
+            // The next turn does not wait: no call of the system is worth it before that write.
+            let limits = entry.dispatcher.extra.limits(&self.limits);
+            if is_registered && wanted == Interest::NONE && entry.may_soon_read(limits.ac_out_buffer_size) {
                 entry.flags.set(Flags::TOUCHED);
                 self.touched.push(id);
                 continue;

@@ -47,6 +47,7 @@ mod inherited;
 mod limits;
 mod membership;
 mod mixed;
+mod pushed_by_others;
 mod rates;
 mod remote;
 mod replacing;
