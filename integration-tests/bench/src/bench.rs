@@ -10,7 +10,7 @@ use crate::chart;
 use crate::cli::Common;
 use crate::cores::{Cores, machine};
 use crate::counting::Tool;
-use crate::report::{Sample, Table};
+use crate::report::{Absence, Row, Sample, Table};
 use crate::rounds::{Plan, interleave, progress};
 use crate::server::{Launch, Peer, Workshop};
 use crate::work;
@@ -36,6 +36,14 @@ impl Bench {
         work::clear()?;
         let cores = Cores::pin(common.server_core, common.driver_core);
         let mut notes = vec![cores.note.clone(), machine()];
+        if cfg!(debug_assertions) {
+            if !common.debug {
+                return Err(io::Error::other(
+                    "a debug build measures nothing of worth: cargo run --release -p bench",
+                ));
+            }
+            notes.push("a debug build: what is said of Rust programs means nothing".to_owned());
+        }
         let mut tools = Vec::new();
         for tool in [Tool::Strace, Tool::Callgrind].into_iter().filter(|_| common.counts) {
             match tool.try_it() {
@@ -69,16 +77,16 @@ impl Bench {
         let mut launches = Vec::new();
         for peer in &chosen {
             progress(&format!("{} {}: {}", plan.workload, plan.setting, peer.name));
-            launches.push(self.workshop.prepare(peer).map_err(|error| error.to_string()));
+            launches.push(self.workshop.prepare(peer));
         }
         let names: Vec<_> = chosen.iter().map(|peer| (peer.name, peer.about)).collect();
         let mut table = interleave(plan, &names, |place| match &launches[place] {
             Ok(launch) => measure(self, chosen[place], launch),
-            Err(missing) => Err(io::Error::other(missing.as_str())),
+            Err(error) => Err(io::Error::new(error.kind(), error.to_string())),
         });
         for (place, launch) in launches.iter().enumerate() {
             let (Ok(launch), row) = (launch, &mut table.rows[place]) else { continue };
-            for &tool in self.tools.iter().filter(|_| row.failure.is_none()) {
+            for &tool in self.tools.iter().filter(|_| row.absence.is_none()) {
                 progress(&format!("{} {}: {tool:?}: {}", plan.workload, plan.setting, row.peer));
                 match count(self, chosen[place], launch, tool) {
                     Ok(sample) => row.samples.push(sample),
@@ -121,9 +129,7 @@ impl Bench {
     fn write(&self) -> io::Result<()> {
         let (rounds, seconds) = (self.common.rounds, self.common.time.as_secs_f64());
         if let Some(path) = &self.common.chart {
-            let title =
-                format!("Medians of {rounds} rounds of {seconds} s; × is the ratio to the darker bar");
-            fs::write(path, chart::draw(&self.tables, &title))?;
+            fs::write(path, chart::draw(&self.tables, TITLE))?;
         }
         if let Some(path) = &self.common.json {
             let tables: Vec<_> = self.tables.iter().map(Table::json).collect();
@@ -137,7 +143,7 @@ impl Bench {
     /// Says what is to be known of the tables: what each peer is, and how it was measured.
     pub(crate) fn finish(&self) -> io::Result<()> {
         let mut out = io::stdout();
-        let rows = self.tables.iter().flat_map(|table| &table.rows).filter(|row| row.failure.is_none());
+        let rows = self.tables.iter().flat_map(|table| &table.rows).filter(|row| row.absence.is_none());
         for (peer, about) in rows.map(|row| (row.peer, row.about)).collect::<BTreeSet<_>>() {
             writeln!(out, "{peer:<17}{about}")?;
         }
@@ -145,9 +151,21 @@ impl Bench {
             writeln!(out, "{note}")?;
         }
         self.write()?;
-        match self.unknown.as_slice() {
-            [] => Ok(()),
-            unknown => Err(io::Error::other(format!("not among those measured: {}", unknown.join(", ")))),
+        let mut wrong = Vec::new();
+        if !self.unknown.is_empty() {
+            wrong.push(format!("not among those measured: {}", self.unknown.join(", ")));
         }
+        for table in &self.tables {
+            let failed = |row: &&Row| matches!(row.absence, Some(Absence::Failed(_)));
+            let failed: Vec<&str> = table.rows.iter().filter(failed).map(|row| row.peer).collect();
+            if !failed.is_empty() {
+                let name = format!("{} {}", table.workload, table.setting);
+                wrong.push(format!("{}: failed: {}", name.trim_end(), failed.join(", ")));
+            }
+        }
+        if wrong.is_empty() { Ok(()) } else { Err(io::Error::other(wrong.join("; "))) }
     }
 }
+
+/// What stands above a chart. How long a round is depends on the workload.
+const TITLE: &str = "Medians of interleaved rounds; × is the ratio to the peer that has 1 ×";

@@ -9,14 +9,13 @@
 
 use std::fmt::Write;
 
-use crate::report::{Metric, Row, Table, figure};
+use crate::report::{Better, Metric, Row, Table, figure, ratio_text};
 
 /// Draws the tables, below each other in two columns.
 pub(crate) fn draw(tables: &[Table], title: &str) -> String {
     let mut body = String::new();
     let mut bottoms = [HEAD; COLUMNS];
-    for table in tables {
-        let Some((metric, rows)) = charted(table) else { continue };
+    for (table, metric, rows) in tables.iter().flat_map(charted) {
         // The next panel goes where there is most room.
         let column = if bottoms[0] <= bottoms[1] { 0 } else { 1 };
         let left = MARGIN + column as f64 * (PANEL + GAP);
@@ -45,12 +44,16 @@ text {{ fill: #e6edf3 }} .small {{ fill: #9198a1 }} .ground {{ fill: #0d1117 }}
     )
 }
 
-/// What is drawn of a table: processor time where it was measured, else the first figure that is compared.
-fn charted(table: &Table) -> Option<(&Metric, Vec<&Row>)> {
+/// What is drawn of a table: processor time where it was measured, else all that is compared.
+fn charted(table: &Table) -> Vec<(&Table, &Metric, Vec<&Row>)> {
     let cpu = table.metrics.iter().find(|metric| metric.name == "cpu");
-    let metric = cpu.or_else(|| table.metrics.iter().find(|metric| metric.compared))?;
-    let rows: Vec<&Row> = table.rows.iter().filter(|row| row.median(metric.name).is_some()).collect();
-    (!rows.is_empty()).then_some((metric, rows))
+    let compared = table.metrics.iter().filter(|metric| metric.is_compared());
+    let metrics: Vec<&Metric> = cpu.map_or_else(|| compared.collect(), |cpu| vec![cpu]);
+    let measured = |metric: &Metric| {
+        table.rows.iter().filter(|row| row.median(metric.name).is_some()).collect::<Vec<&Row>>()
+    };
+    let panels = metrics.into_iter().map(|metric| (table, metric, measured(metric)));
+    panels.filter(|(_, _, rows)| !rows.is_empty()).collect()
 }
 
 fn panel(out: &mut String, table: &Table, metric: &Metric, rows: &[&Row], (left, top): (f64, f64)) {
@@ -65,7 +68,12 @@ fn panel(out: &mut String, table: &Table, metric: &Metric, rows: &[&Row], (left,
         let _ = writeln!(out, "{text}");
     };
     line(format_args!(r#"<text class="head" x="{left}" y="{:.1}">{head}</text>"#, top + 14.0));
-    let (right, unit) = (left + PANEL, escaped(metric.head));
+    let better = match metric.better {
+        Better::Less => ", less is better",
+        Better::More => ", more is better",
+        Better::Neither => "",
+    };
+    let (right, unit) = (left + PANEL, escaped(&format!("{}{better}", metric.head)));
     line(format_args!(r#"<text class="small end" x="{right}" y="{:.1}">{unit}</text>"#, top + 14.0));
     for (at, (row, median)) in rows.iter().zip(&medians).enumerate() {
         let (y, bar) = (top + PANEL_HEAD + at as f64 * LINE, left + NAME);
@@ -89,8 +97,10 @@ fn panel(out: &mut String, table: &Table, metric: &Metric, rows: &[&Row], (left,
             let (low, high) = (bar + length(low), bar + length(high));
             line(format_args!(r#"<path class="spread" d="M{low:.1} {middle:.1}H{high:.1}"/>"#));
         }
-        let ratio = reference.filter(|_| metric.compared).and_then(|of| row.ratio(metric.name, of));
-        let ratio = ratio.map_or_else(String::new, |ratio| format!("{ratio:.2} ×"));
+        let ratio = reference.and_then(|of| row.ratio(metric.name, of)).map_or_else(String::new, |ratio| {
+            let is_reference = row.peer == table.reference;
+            if is_reference { "1 ×".to_owned() } else { format!("{} ×", ratio_text(ratio)) }
+        });
         line(format_args!(
             r#"<text class="end" x="{:.1}" y="{text:.1}">{}</text>"#,
             right - RATIO,
@@ -128,12 +138,12 @@ mod tests {
 
     #[test]
     fn a_chart_has_a_bar_for_each_peer_that_was_measured() {
-        const METRICS: &[Metric] = &[Metric { name: "cpu", head: "CPU ns/line", compared: true }];
+        const METRICS: &[Metric] = &[Metric { name: "cpu", head: "CPU ns/line", better: Better::Less }];
         let row = |peer, figures: &[f64]| Row {
             peer,
             about: "",
             samples: figures.iter().map(|figure| Sample::new().with("cpu", *figure)).collect(),
-            failure: None,
+            absence: None,
         };
         let rows = vec![
             row("asynchat", &[2.0, 1.0, 3.0]),
@@ -148,6 +158,7 @@ mod tests {
         assert_eq!(chart.matches("<path class=\"cut\"").count(), 1);
         assert_eq!(chart.matches("<path class=\"spread\"").count(), 2);
         assert!(chart.contains("a &amp; b") && chart.contains("a&lt;b") && !chart.contains("absent"));
-        assert!(chart.contains("45.00 ×"), "the ratio of medians, as rounds differ in number");
+        assert!(chart.contains(">CPU ns/line, less is better<"));
+        assert!(chart.contains("45.0 ×"), "the ratio of medians, as rounds differ in number");
     }
 }

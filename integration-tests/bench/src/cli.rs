@@ -55,7 +55,7 @@ pub(crate) struct Common {
     /// Rounds; each peer is measured once in each, and the medians are shown.
     #[arg(long, global = true, default_value_t = 9, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     pub(crate) rounds: usize,
-    /// Seconds that a peer is measured in a round.
+    /// Seconds that a peer is measured in a round; some workloads make less or more of them, and say so.
     #[arg(long = "seconds", global = true, default_value = "1", value_name = "S", value_parser = seconds)]
     pub(crate) time: Duration,
     /// Who is measured, by name; all who are there, if not given.
@@ -64,12 +64,12 @@ pub(crate) struct Common {
     /// Whom the others are compared with, by name; C by hand where there is such, if not given.
     #[arg(long, global = true, value_name = "NAME")]
     pub(crate) against: Option<String>,
-    /// The core that servers run on.
-    #[arg(long, global = true, default_value_t = 0, value_name = "CORE")]
-    pub(crate) server_core: usize,
-    /// The core that what drives them runs on.
-    #[arg(long, global = true, default_value_t = 1, value_name = "CORE")]
-    pub(crate) driver_core: usize,
+    /// The core that servers run on; the first that this process may use, if not given.
+    #[arg(long, global = true, value_name = "CORE")]
+    pub(crate) server_core: Option<usize>,
+    /// The core that what drives them runs on; the second, if not given.
+    #[arg(long, global = true, value_name = "CORE")]
+    pub(crate) driver_core: Option<usize>,
     /// Counts system calls (strace) and instructions (valgrind) as well, where these tools are installed.
     #[arg(long, global = true)]
     pub(crate) counts: bool,
@@ -79,6 +79,9 @@ pub(crate) struct Common {
     /// Draws the medians into a file, as SVG.
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) chart: Option<PathBuf>,
+    /// Runs although it is a debug build, which shows whether it works.
+    #[arg(long, global = true, hide = true)]
+    pub(crate) debug: bool,
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

@@ -15,8 +15,12 @@ pub(crate) struct Cores {
 }
 
 impl Cores {
-    /// Pins this process to `driver`, and what [`spawn`](Self::spawn) starts to `server`.
-    pub(crate) fn pin(server: usize, driver: usize) -> Self {
+    /// Pins this process to `driver`, and what [`spawn`](Self::spawn) starts to `server`: if not given, to the first cores that
+    /// it may use.
+    pub(crate) fn pin(server: Option<usize>, driver: Option<usize>) -> Self {
+        let mut allowed = allowed().into_iter().filter(|core| ![server, driver].contains(&Some(*core)));
+        let server = server.or_else(|| allowed.next()).unwrap_or(0);
+        let driver = driver.or_else(|| allowed.next()).unwrap_or(server);
         let pinned = one(server, driver);
         let note = match &pinned {
             Ok(_) if server == driver => format!("server and driver share core {server}: rates mean little"),
@@ -35,6 +39,12 @@ impl Cores {
         sched_setaffinity(None, driver)?;
         child
     }
+}
+
+/// The cores that this process may use.
+fn allowed() -> Vec<usize> {
+    sched_getaffinity(None)
+        .map_or_else(|_| Vec::new(), |set| (0..CpuSet::MAX_CPU).filter(|core| set.is_set(*core)).collect())
 }
 
 /// The sets of the two cores, this thread being on the driver's.

@@ -1,6 +1,8 @@
 //! What was measured: figures, tables of their medians and ratios, as text and as JSON.
 
 use std::fmt::{self, Write};
+use std::io::{self, ErrorKind};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -11,8 +13,32 @@ pub(crate) struct Metric {
     pub(crate) name: &'static str,
     /// The head of its column.
     pub(crate) head: &'static str,
-    /// Whether the column has the ratio to the reference beside it.
-    pub(crate) compared: bool,
+    /// What is better. If anything is, the column has the ratio to the reference beside it.
+    pub(crate) better: Better,
+}
+
+/// Which of two figures is the better one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Better {
+    Less,
+    More,
+    /// It explains the others.
+    Neither,
+}
+
+impl Metric {
+    /// Whether peers are compared by it.
+    pub(crate) fn is_compared(&self) -> bool {
+        self.better != Better::Neither
+    }
+}
+
+/// How much of the time the server works. If that is clearly below all of it, the driver sets the rate.
+pub(crate) const BUSY: Metric = Metric { name: "busy", head: "busy %", better: Better::Neither };
+
+/// The figure for [`BUSY`]: processor time, in nanoseconds, of a stretch of time.
+pub(crate) fn busy(cpu: u64, elapsed: Duration) -> f64 {
+    100.0 * cpu as f64 / elapsed.as_nanos() as f64
 }
 
 /// What one round has shown of one peer: figures by the names of their metrics.
@@ -42,7 +68,25 @@ pub(crate) struct Row {
     pub(crate) about: &'static str,
     pub(crate) samples: Vec<Sample>,
     /// Why it was not measured, or not to the end.
-    pub(crate) failure: Option<String>,
+    pub(crate) absence: Option<Absence>,
+}
+
+/// Why a peer is not in a table.
+#[derive(Clone, Debug)]
+pub(crate) enum Absence {
+    /// What it needs is not here, or it does no such work.
+    Missing(String),
+    /// Something went wrong.
+    Failed(String),
+}
+
+impl From<io::Error> for Absence {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            ErrorKind::Unsupported => Self::Missing(error.to_string()),
+            _ => Self::Failed(error.to_string()),
+        }
+    }
 }
 
 impl Row {
@@ -104,7 +148,18 @@ impl Table {
                 Some((metric.name.to_owned(), figures))
             });
             let figures: serde_json::Map<String, Value> = figures.collect();
-            json!({ "peer": row.peer, "about": row.about, "figures": figures, "failure": row.failure })
+            let (missing, failure) = match &row.absence {
+                None => (None, None),
+                Some(Absence::Missing(what)) => (Some(what), None),
+                Some(Absence::Failed(why)) => (None, Some(why)),
+            };
+            json!({
+                "peer": row.peer,
+                "about": row.about,
+                "figures": figures,
+                "missing": missing,
+                "failure": failure,
+            })
         });
         let rows: Vec<Value> = rows.collect();
         json!({
@@ -123,7 +178,7 @@ impl fmt::Display for Table {
         let metrics: Vec<&Metric> = self.metrics.iter().filter(is_there).collect();
         for metric in &metrics {
             lines[0].push(metric.head.to_owned());
-            if metric.compared {
+            if metric.is_compared() {
                 lines[0].push("ratio".to_owned());
             }
         }
@@ -131,17 +186,19 @@ impl fmt::Display for Table {
             let mut line = vec![row.peer.to_owned()];
             for metric in &metrics {
                 line.push(row.median(metric.name).map_or_else(|| "-".to_owned(), figure));
-                if metric.compared {
+                if metric.is_compared() {
                     let ratio = self.reference().and_then(|reference| row.ratio(metric.name, reference));
-                    line.push(ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}")));
+                    line.push(ratio.map_or_else(|| "-".to_owned(), ratio_text));
                 }
             }
             lines.push(line);
         }
         columns(out, &lines)?;
         for row in &self.rows {
-            if let Some(failure) = &row.failure {
-                writeln!(out, "{}: left out: {failure}", row.peer)?;
+            match &row.absence {
+                None => {}
+                Some(Absence::Missing(what)) => writeln!(out, "{}: left out: {what}", row.peer)?,
+                Some(Absence::Failed(why)) => writeln!(out, "{}: FAILED: {why}", row.peer)?,
             }
         }
         Ok(())
@@ -169,15 +226,21 @@ fn columns(out: &mut impl Write, lines: &[Vec<String>]) -> fmt::Result {
     Ok(())
 }
 
+/// A ratio to read: so fine that one just above a limit of two digits is seen to be.
+pub(crate) fn ratio_text(ratio: f64) -> String {
+    match ratio {
+        ..0.1 => format!("{ratio:.4}"),
+        ..10.0 => format!("{ratio:.3}"),
+        _ => figure(ratio),
+    }
+}
+
 /// A figure to read: three digits at least, thousands apart.
 pub(crate) fn figure(figure: f64) -> String {
-    let digits = if figure.abs() < 10.0 {
-        2
-    } else if figure.abs() < 100.0 {
-        1
-    } else {
-        0
-    };
+    let (mut digits, mut bound) = (0, 100.0);
+    while figure != 0.0 && figure.abs() < bound && digits < MOST_DIGITS {
+        (digits, bound) = (digits + 1, bound / 10.0);
+    }
     let text = format!("{figure:.digits$}");
     let (whole, rest) = text.find('.').map_or((text.as_str(), ""), |dot| text.split_at(dot));
     let mut apart = String::new();
@@ -189,6 +252,9 @@ pub(crate) fn figure(figure: f64) -> String {
     }
     apart + rest
 }
+
+/// How many digits a figure has behind its point at most: 6, for what is so small is nothing.
+const MOST_DIGITS: usize = 6;
 
 /// The middle of some figures; of an even number of them, what lies between the middle two.
 pub(crate) fn median(mut figures: Vec<f64>) -> Option<f64> {
@@ -213,8 +279,24 @@ mod tests {
     }
 
     #[test]
+    fn a_ratio_above_a_limit_is_seen_to_be() {
+        let shown = [(1.0549, "1.055"), (0.0849, "0.0849"), (0.9689, "0.969"), (12.34, "12.3")];
+        for (value, text) in shown {
+            assert_eq!(ratio_text(value), text);
+        }
+    }
+
+    #[test]
     fn figures_have_three_digits_and_thousands_stand_apart() {
-        let shown = [(0.126, "0.13"), (3.0, "3.00"), (35.04, "35.0"), (436.2, "436"), (7108.0, "7,108")];
+        let shown = [
+            (0.0, "0"),
+            (0.000512, "0.000512"),
+            (0.126, "0.126"),
+            (3.0, "3.00"),
+            (35.04, "35.0"),
+            (436.2, "436"),
+            (7108.0, "7,108"),
+        ];
         for (value, text) in shown {
             assert_eq!(figure(value), text);
         }

@@ -24,25 +24,31 @@ pub(crate) fn interleave(
     mut measure: impl FnMut(usize) -> io::Result<Sample>,
 ) -> Table {
     let Plan { workload, setting, metrics, reference, rounds } = plan;
-    let row = |&(peer, about)| Row { peer, about, samples: Vec::new(), failure: None };
+    let row = |&(peer, about)| Row { peer, about, samples: Vec::new(), absence: None };
     let mut rows: Vec<Row> = peers.iter().map(row).collect();
     for round in 0..rounds {
         for step in 0..rows.len() {
-            // Each round begins with another peer: none is always the one behind the same neighbour's heat.
-            let place = (step + round) % rows.len();
+            let place = place(round, step, rows.len());
             let row = &mut rows[place];
-            if row.failure.is_some() {
+            if row.absence.is_some() {
                 continue;
             }
             progress(&format!("{workload} {setting}: round {} of {rounds}: {}", round + 1, row.peer));
             match measure(place) {
                 Ok(sample) => row.samples.push(sample),
-                Err(error) => row.failure = Some(error.to_string()),
+                Err(error) => row.absence = Some(error.into()),
             }
         }
     }
     progress("");
     Table { workload, setting: setting.to_owned(), metrics, reference, rows }
+}
+
+/// Who is measured in a step of a round. Each round begins with another peer, and every second one goes backwards: none is
+/// always behind the same neighbour's heat.
+fn place(round: usize, step: usize, peers: usize) -> usize {
+    let step = if round.is_multiple_of(2) { step } else { peers - 1 - step };
+    (step + round) % peers
 }
 
 /// Says what is being done: on a terminal in one line that changes, elsewhere line by line.
@@ -56,4 +62,30 @@ pub(crate) fn progress(what: &str) {
     } else {
         writeln!(out, "{what}")
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_peer_comes_once_a_round_and_follows_several_others() {
+        for peers in 3..12 {
+            let rounds: Vec<Vec<usize>> =
+                (0..4).map(|round| (0..peers).map(|step| place(round, step, peers)).collect()).collect();
+            for round in &rounds {
+                let mut sorted = round.clone();
+                sorted.sort_unstable();
+                assert_eq!(sorted, (0..peers).collect::<Vec<_>>());
+            }
+            for peer in 0..peers {
+                let before =
+                    |round: &Vec<usize>| round.windows(2).find(|pair| pair[1] == peer).map(|pair| pair[0]);
+                let mut neighbours: Vec<usize> = rounds.iter().filter_map(before).collect();
+                neighbours.sort_unstable();
+                neighbours.dedup();
+                assert!(neighbours.len() > 1, "{peer} of {peers} follows {neighbours:?} alone");
+            }
+        }
+    }
 }

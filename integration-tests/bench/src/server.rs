@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::io::{self, Read};
+use std::io::{self, ErrorKind, Read};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
@@ -67,7 +67,7 @@ impl Workshop {
         Ok(Self { folder: work::folder()? })
     }
 
-    /// Builds what has to be built; an error says what is missing.
+    /// Builds what has to be built; an error that is [`ErrorKind::Unsupported`] says what is missing.
     pub(crate) fn prepare(&self, peer: &Peer) -> io::Result<Launch> {
         let listen = |words: &[&str]| Arguments::Fixed(words.iter().map(OsString::from).collect());
         match peer.program {
@@ -84,7 +84,8 @@ impl Workshop {
             }
             Program::Python(text, modules) => {
                 let imports: String = modules.iter().map(|module| format!("import {module}\n")).collect();
-                succeed(Command::new("python3").args(["-W", "ignore", "-c", &imports]))?;
+                let import = succeed(Command::new("python3").args(["-W", "ignore", "-c", &imports]));
+                import.map_err(|error| io::Error::new(ErrorKind::Unsupported, error.to_string()))?;
                 let source = self.folder.path().join(peer.name).with_extension("py");
                 fs::write(&source, text)?;
                 let words = ["-W".into(), "ignore".into(), source.into(), "127.0.0.1".into(), "0".into()];
@@ -98,8 +99,8 @@ impl Workshop {
             }
             Program::Installed(program, arguments) => {
                 // It need not know the word, only be there.
-                let known = Command::new(program).arg("--version").output();
-                known.map_err(|error| other(format!("{program}: {error}")))?;
+                let mut known = Command::new(program);
+                known.arg("--version").output().map_err(|error| missing(&known, &error))?;
                 Ok(Launch { program: program.into(), arguments: Arguments::ByPort(arguments) })
             }
         }
@@ -244,13 +245,43 @@ fn first_line(mut output: ChildStdout) -> io::Result<String> {
 /// Runs a command to its end: what it has said. An error says what it complained of.
 pub(crate) fn succeed(command: &mut Command) -> io::Result<Vec<u8>> {
     let name = command.get_program().to_string_lossy().into_owned();
-    let output = command.output().map_err(|error| other(format!("{name}: {error}")))?;
+    let output = command.output().map_err(|error| missing(command, &error))?;
     if output.status.success() {
         return Ok(output.stdout);
     }
     let said = String::from_utf8_lossy(&output.stderr);
     let last = said.lines().rfind(|line| !line.trim().is_empty()).unwrap_or_default();
     Err(other(format!("{name}: {last} ({})", output.status)))
+}
+
+/// Runs a command to its end, but no longer than a time; an error says so, or what it complained of.
+pub(crate) fn in_time(command: &mut Command, time: Duration) -> io::Result<()> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let mut process = spawn(command.stdin(Stdio::null()).stdout(Stdio::null()))?;
+    let deadline = Instant::now() + time;
+    loop {
+        match process.try_wait()? {
+            Some(status) if status.success() => return Ok(()),
+            Some(status) => return Err(other(format!("{name}: {status}"))),
+            None if Instant::now() > deadline => {
+                process.kill()?;
+                process.wait()?;
+                return Err(other(format!("{name} does not end, in {time:?}")));
+            }
+            None => thread::sleep(Duration::from_millis(5)),
+        }
+    }
+}
+
+/// Starts a command; what is not there is said to be missing.
+pub(crate) fn spawn(command: &mut Command) -> io::Result<Child> {
+    command.spawn().map_err(|error| missing(command, &error))
+}
+
+/// Says which program could not be started, and that it is missing if it is.
+fn missing(command: &Command, error: &io::Error) -> io::Error {
+    let kind = if error.kind() == ErrorKind::NotFound { ErrorKind::Unsupported } else { error.kind() };
+    io::Error::new(kind, format!("{}: {error}", command.get_program().to_string_lossy()))
 }
 
 /// Cargo itself, as it has run this program.

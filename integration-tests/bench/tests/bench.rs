@@ -33,7 +33,7 @@ fn wrong_arguments_are_explained() {
         (&["echo", "--seconds", "0"], "from 0.001 to 3600"),
         (&["echo", "--seconds", "1e19"], "from 0.001 to 3600"),
         (&["serve", "nothing"], "no server is called nothing"),
-        (&["split", "--peers", "nobody"], "not among those measured: nobody"),
+        (&["split", "--debug", "--peers", "nobody"], "not among those measured: nobody"),
     ] {
         let output = bench(arguments);
         assert!(!output.status.success(), "{arguments:?}");
@@ -46,9 +46,8 @@ fn an_echo_is_measured_and_verified() {
     let report = measure(&["echo", "--setting", "2 3 16", "--peers", "asynchat,tokio,mio"]);
     let rows = report["tables"][0]["rows"].as_array().unwrap();
     assert_eq!(rows.len(), 3);
+    assert_measured(&report, "cpu");
     for row in rows {
-        assert_eq!(row["failure"], Value::Null, "{row}");
-        assert!(row["figures"]["cpu"]["median"].as_f64().unwrap() > 0.0, "{row}");
         assert_eq!(row["figures"]["lines"]["rounds"].as_array().unwrap().len(), 2, "{row}");
     }
 }
@@ -56,18 +55,51 @@ fn an_echo_is_measured_and_verified() {
 #[test]
 fn a_room_is_measured_and_verified() {
     let report = measure(&["broadcast", "--setting", "5 2 3 32", "--peers", "asynchat,c,tokio"]);
-    for row in report["tables"][0]["rows"].as_array().unwrap() {
-        assert_eq!(row["failure"], Value::Null, "{row}");
-        assert!(row["figures"]["cpu"]["median"].as_f64().unwrap() > 0.0, "{row}");
+    assert_measured(&report, "cpu");
+}
+
+#[test]
+fn large_messages_and_long_answers_are_measured_and_verified() {
+    let report = measure(&["large", "--connections", "2", "--pour", "1"]);
+    assert_eq!(report["tables"].as_array().unwrap().len(), 2);
+    assert_measured(&report, "rate");
+}
+
+#[test]
+fn splitters_are_measured_and_verified() {
+    let report = measure(&["split", "--messages", "16", "--messages", "heads"]);
+    assert_eq!(report["tables"].as_array().unwrap().len(), 4);
+    assert_measured(&report, "rate");
+}
+
+#[test]
+fn keys_and_values_are_measured_and_verified_where_redis_is_installed() {
+    // The other server is built for it, which takes long.
+    let report = measure(&["kv", "-P", "2", "-d", "3", "--peers", "redis-server"]);
+    assert_measured(&report, "lpush");
+}
+
+#[test]
+fn calls_are_counted_and_drawn_where_strace_is_installed() {
+    let folder = tempfile::tempdir().unwrap();
+    let chart = folder.path().join("chart.svg");
+    let chart = chart.to_str().unwrap();
+    let settings = ["--setting", "1 1 64", "--peers", "asynchat", "--counts", "--chart", chart];
+    let report = measure(&[&["echo"][..], &settings].concat());
+    assert!(std::fs::read_to_string(chart).unwrap().contains(">asynchat</text>"));
+    let calls = &report["tables"][0]["rows"][0]["figures"]["calls"]["median"];
+    match calls.as_f64() {
+        Some(calls) => assert!((2.9..=3.1).contains(&calls), "{calls} calls a line"),
+        None => assert!(report["notes"].to_string().contains("not counted"), "{report}"),
     }
 }
 
 /// The bound is far above what one takes, about 200 bytes, and far below what a buffer of its own would make of it.
 #[test]
 fn an_idle_conversation_keeps_few_bytes() {
-    let report = measure(&["idle", "--conversations", "1000", "--peers", "asynchat"]);
+    let report = measure(&["idle", "--conversations", "5000", "--peers", "asynchat"]);
+    assert_measured(&report, "bytes");
     let row = &report["tables"][0]["rows"][0];
-    assert_eq!(row["failure"], Value::Null, "{row}");
     let bytes = row["figures"]["bytes"]["median"].as_f64().unwrap();
     assert!((65.0..512.0).contains(&bytes), "{bytes} bytes, 64 of them the handler's");
 }
@@ -87,11 +119,23 @@ fn a_tethered_program_ends_with_the_one_that_has_started_it() {
     wait_until(|| state().is_empty() || state().contains(") Z"));
 }
 
+/// Every peer of a report has a figure, unless what it needs is missing.
+fn assert_measured(report: &Value, figure: &str) {
+    for row in report["tables"].as_array().unwrap().iter().flat_map(|table| table["rows"].as_array().unwrap())
+    {
+        assert_eq!(row["failure"], Value::Null, "{row}");
+        match row["figures"][figure]["median"].as_f64() {
+            Some(median) => assert!(median > 0.0, "{row}"),
+            None => assert!(row["missing"].is_string(), "{row}"),
+        }
+    }
+}
+
 /// Runs a workload for a moment: what it reports.
 fn measure(arguments: &[&str]) -> Value {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("report.json");
-    let common = ["--rounds", "2", "--seconds", "0.05", "--json", path.to_str().unwrap()];
+    let common = ["--debug", "--rounds", "2", "--seconds", "0.05", "--json", path.to_str().unwrap()];
     let output = bench(&[arguments, &common[..]].concat());
     assert!(output.status.success(), "{output:?}");
     serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap()

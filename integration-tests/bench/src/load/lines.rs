@@ -41,7 +41,9 @@ impl Dialogue {
 
 /// The text of one line of a batch.
 pub(crate) fn letters(variant: usize, line: usize, length: usize) -> Vec<u8> {
-    (0..length).map(|at| LETTERS[(variant * 7 + line * 3 + at) % LETTERS.len()]).collect()
+    // The letters go on in other steps where the first ones come again.
+    let step = 1 + variant / LETTERS.len();
+    (0..length).map(|at| LETTERS[(variant * 7 + line * 3 + at * step) % LETTERS.len()]).collect()
 }
 
 /// Lines of letters, no two neighbours alike.
@@ -69,7 +71,7 @@ pub(crate) struct Lines {
     room: Vec<u8>,
     /// Conversations with a batch in flight.
     busy: usize,
-    /// Lines that came back, and how long each took, in nanoseconds.
+    /// Lines that came back, and how long each batch took, in nanoseconds.
     lines: u64,
     times: Histogram<u64>,
 }
@@ -92,7 +94,7 @@ struct Conversation {
 pub(crate) struct Seen {
     pub(crate) lines: u64,
     pub(crate) elapsed: Duration,
-    /// How long lines took, in nanoseconds.
+    /// How long batches took, from the first byte sent to the last heard, in nanoseconds.
     pub(crate) times: Histogram<u64>,
 }
 
@@ -118,8 +120,8 @@ impl Lines {
         let place = self.conversations.len();
         let socket = Socket::new(Domain::for_address(to), Type::STREAM, None)?;
         if place >= FROM_ONE_ADDRESS && to.is_ipv4() {
-            let group = (place / FROM_ONE_ADDRESS) % 200;
-            let source = Ipv4Addr::from(u32::from(Ipv4Addr::LOCALHOST) + u32::try_from(group).unwrap_or(0));
+            let group = u32::try_from(place / FROM_ONE_ADDRESS).map_err(io::Error::other)?;
+            let source = Ipv4Addr::from(u32::from(Ipv4Addr::LOCALHOST) + group);
             socket.bind(&SocketAddr::from((source, 0)).into())?;
         }
         socket.connect(&to.into())?;
@@ -301,3 +303,16 @@ const READ: usize = 256 << 10;
 
 /// How long a server may say nothing: ten seconds, a thousand times the slowest answer.
 const PATIENCE: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_batch_is_like_another() {
+        let batches: Vec<Batch> = (0..VARIANTS).map(|variant| lines(variant, 4, 16, b"\r\n")).collect();
+        for (at, batch) in batches.iter().enumerate() {
+            assert!(!batches[..at].contains(batch), "batch {at} is like one before it");
+        }
+    }
+}

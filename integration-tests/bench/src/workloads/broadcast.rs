@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::bench::Bench;
 use crate::counting::Tool;
 use crate::load::room::Room;
-use crate::report::{Metric, Sample};
+use crate::report::{BUSY, Better, Metric, Sample, busy};
 use crate::rounds::Plan;
 use crate::server::{Launch, Peer, Program, Server};
 
@@ -48,7 +48,8 @@ fn measure(bench: &Bench, setting: Setting, launch: &Launch) -> io::Result<Sampl
     let cpu = server.cpu()? - before;
     Ok(Sample::new()
         .with("deliveries", seen.deliveries as f64 / seen.elapsed.as_secs_f64())
-        .with("cpu", cpu as f64 / seen.deliveries as f64))
+        .with("cpu", cpu as f64 / seen.deliveries as f64)
+        .with(BUSY.name, busy(cpu, seen.elapsed)))
 }
 
 /// What one more delivery costs, in what the tool counts.
@@ -120,10 +121,11 @@ const PEERS: &[Peer] = &[
 const SETTINGS: [&str; 2] = ["1000 1 1 64", "1000 50 1 64"];
 
 const METRICS: &[Metric] = &[
-    Metric { name: "deliveries", head: "deliveries/s", compared: true },
-    Metric { name: "cpu", head: "CPU ns/delivery", compared: true },
-    Metric { name: "calls", head: "calls/delivery", compared: false },
-    Metric { name: "instructions", head: "instr./delivery", compared: true },
+    Metric { name: "deliveries", head: "deliveries/s", better: Better::More },
+    Metric { name: "cpu", head: "CPU ns/delivery", better: Better::Less },
+    BUSY,
+    Metric { name: "calls", head: "calls/delivery", better: Better::Neither },
+    Metric { name: "instructions", head: "instr./delivery", better: Better::Less },
 ];
 
 /// What is not counted at the start of a round: 0.3 s, in which queues grow.

@@ -9,11 +9,14 @@ use crate::bench::Bench;
 use crate::counting::Tool;
 use crate::load::lines::{Dialogue, Lines};
 use crate::peers::ECHO;
-use crate::report::{Metric, Sample};
+use crate::report::{BUSY, Better, Metric, Sample, busy};
 use crate::rounds::Plan;
 use crate::server::{Launch, Peer, Server};
 
 /// Lines sent back: lines a second, processor time, latency, system calls and instructions.
+///
+/// Latency is that of a batch: from its first byte sent to its last byte heard, all the lines in flight on a connection
+/// together. The next batch begins then, so a server that stalls is asked less meanwhile.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Options {
     /// Connections, lines in flight on each, bytes a line; can be given several times.
@@ -57,6 +60,7 @@ fn measure(bench: &Bench, setting: Setting, dialogue: Dialogue, launch: &Launch)
     Ok(Sample::new()
         .with("lines", seen.lines as f64 / seen.elapsed.as_secs_f64())
         .with("cpu", cpu as f64 / seen.lines as f64)
+        .with(BUSY.name, busy(cpu, seen.elapsed))
         .with("p50", microseconds(0.5))
         .with("p99", microseconds(0.99))
         .with("p99.9", microseconds(0.999)))
@@ -125,13 +129,14 @@ impl fmt::Display for Setting {
 const SETTINGS: [&str; 5] = ["1 1 64", "64 1 64", "64 16 64", "1000 4 64", "16 256 16"];
 
 const METRICS: &[Metric] = &[
-    Metric { name: "lines", head: "lines/s", compared: true },
-    Metric { name: "cpu", head: "CPU ns/line", compared: true },
-    Metric { name: "p50", head: "p50 µs", compared: false },
-    Metric { name: "p99", head: "p99 µs", compared: false },
-    Metric { name: "p99.9", head: "p99.9 µs", compared: false },
-    Metric { name: "calls", head: "calls/line", compared: false },
-    Metric { name: "instructions", head: "instr./line", compared: true },
+    Metric { name: "lines", head: "lines/s", better: Better::More },
+    Metric { name: "cpu", head: "CPU ns/line", better: Better::Less },
+    BUSY,
+    Metric { name: "p50", head: "p50 µs", better: Better::Neither },
+    Metric { name: "p99", head: "p99 µs", better: Better::Neither },
+    Metric { name: "p99.9", head: "p99.9 µs", better: Better::Neither },
+    Metric { name: "calls", head: "calls/line", better: Better::Neither },
+    Metric { name: "instructions", head: "instr./line", better: Better::Less },
 ];
 
 /// What is not counted at the start of a round: 0.3 s, in which buffers and the system's windows grow.

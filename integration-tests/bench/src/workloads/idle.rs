@@ -7,12 +7,14 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use crate::bench::Bench;
 use crate::load::lines::{Dialogue, Lines};
 use crate::peers::ECHO;
-use crate::report::{Metric, Sample};
+use crate::report::{Better, Metric, Sample};
 use crate::rounds::Plan;
 use crate::server::{Launch, Peer, Program, Server};
 use crate::workloads::echo;
 
 /// Silent conversations: memory of each, what they cost one that talks, and connections accepted a second.
+///
+/// They connect from one thread, 64 under way at a time: how many a second is as much the driver's doing as the server's.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Options {
     /// How many conversations are silent; fewer where a process may have fewer descriptors.
@@ -25,6 +27,9 @@ pub(crate) fn run(bench: &mut Bench, options: &Options) -> io::Result<()> {
     let count = options.conversations.clamp(1, most.max(1));
     if count < options.conversations {
         bench.note(format!("idle: {count} conversations, for want of descriptors (ulimit -n)"));
+    }
+    if count < FEW {
+        bench.note(format!("idle: memory grows by pages, which {count} conversations do not fill"));
     }
     let peers = ECHO.iter().map(|(peer, _)| *peer).filter(|peer| !UNFIT.contains(&peer.name));
     let peers: Vec<Peer> = peers.map(with_state).collect();
@@ -88,6 +93,9 @@ fn descriptors() -> io::Result<usize> {
 /// their own.
 const UNFIT: &[&str] = &["python-asynchat", "redis-server", "smtp-sink"];
 
+/// Fewer conversations than these, 1000,: a page of 4 KiB more or less is over four bytes of each then.
+const FEW: usize = 1000;
+
 /// Descriptors that are not for silent conversations: 256, what servers keep in reserve and open for themselves.
 const SPARE: usize = 256;
 
@@ -95,10 +103,10 @@ const SPARE: usize = 256;
 const LENGTH: usize = 64;
 
 const METRICS: &[Metric] = &[
-    Metric { name: "bytes", head: "bytes each", compared: true },
-    Metric { name: "alone", head: "CPU ns/line, none idle", compared: false },
-    Metric { name: "beside", head: "all idle", compared: false },
-    Metric { name: "beside/alone", head: "all/none", compared: false },
-    Metric { name: "accepted", head: "accepted/s", compared: true },
-    Metric { name: "accept cpu", head: "CPU ns each", compared: true },
+    Metric { name: "bytes", head: "bytes each", better: Better::Less },
+    Metric { name: "alone", head: "CPU ns/line, none idle", better: Better::Neither },
+    Metric { name: "beside", head: "all idle", better: Better::Neither },
+    Metric { name: "beside/alone", head: "all/none", better: Better::Neither },
+    Metric { name: "accepted", head: "accepted/s", better: Better::Neither },
+    Metric { name: "accept cpu", head: "CPU ns each", better: Better::Less },
 ];

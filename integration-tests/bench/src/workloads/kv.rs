@@ -4,15 +4,17 @@ use std::fmt::Write as _;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::bench::Bench;
 use crate::peers::redis;
-use crate::report::{Metric, Sample};
+use crate::report::{BUSY, Better, Metric, Sample, busy};
 use crate::rounds::Plan;
-use crate::server::{Launch, Peer, Program, Server, succeed};
+use crate::server::{Launch, Peer, Program, Server, in_time};
 
 /// Keys and values: operations for each second of processor time, driven by `redis-benchmark -c 50`.
+///
+/// Each of its tests makes a fixed number of requests: about what half the seconds of a round are enough for.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Options {
     /// Requests in flight on each connection; can be given several times.
@@ -28,8 +30,8 @@ pub(crate) fn run(bench: &mut Bench, options: &Options) -> io::Result<()> {
         for &data in &options.data {
             let plan = Plan {
                 workload: "kv",
-                setting: &format!("-P {pipeline} -d {data}, operations/CPU s"),
-                metrics: TESTS,
+                setting: &format!("-P {pipeline} -d {data}"),
+                metrics: METRICS,
                 reference: "redis-server",
                 rounds: bench.common.rounds,
             };
@@ -43,7 +45,8 @@ fn measure(bench: &Bench, pipeline: u32, data: usize, launch: &Launch) -> io::Re
     let server = Server::start(launch, &[], &bench.cores)?;
     let requests = requests(bench.common.time, pipeline);
     let mut sample = Sample::new();
-    for test in TESTS {
+    let (mut cpu_of_all, mut time_of_all) = (0, Duration::ZERO);
+    for test in METRICS.iter().filter(|metric| metric.is_compared()) {
         let before = server.cpu()?;
         let settings = [
             ("-p", server.address.port().to_string()),
@@ -55,12 +58,15 @@ fn measure(bench: &Bench, pipeline: u32, data: usize, launch: &Launch) -> io::Re
         ];
         let words = settings.iter().flat_map(|(option, value)| [*option, value.as_str()]);
         // It ends with an error at the first answer that is one.
-        succeed(Command::new("redis-benchmark").args(words).arg("-q"))?;
+        let start = Instant::now();
+        in_time(Command::new("redis-benchmark").args(words).arg("-q"), PATIENCE + 10 * bench.common.time)?;
+        time_of_all += start.elapsed();
         let cpu = server.cpu()? - before;
+        cpu_of_all += cpu;
         sample = sample.with(test.name, f64::from(requests) / (cpu as f64 / 1e9));
     }
     verify(server.address, requests, data)?;
-    Ok(sample)
+    Ok(sample.with(BUSY.name, busy(cpu_of_all, time_of_all)))
 }
 
 /// How many requests a test has: what takes about half the time of a round.
@@ -85,6 +91,7 @@ fn verify(server: SocketAddr, requests: u32, data: usize) -> io::Result<()> {
         }
     }
     let mut socket = TcpStream::connect(server)?;
+    socket.set_read_timeout(Some(PATIENCE))?;
     socket.write_all(asked.as_bytes())?;
     socket.shutdown(Shutdown::Write)?;
     let mut answer = Vec::new();
@@ -111,13 +118,14 @@ const PEERS: &[Peer] = &[
     },
 ];
 
-/// The tests of `redis-benchmark`, in an order in which each finds what it needs.
-const TESTS: &[Metric] = &[
-    Metric { name: "ping_inline", head: "PING inline", compared: true },
-    Metric { name: "ping_mbulk", head: "PING", compared: true },
-    Metric { name: "set", head: "SET", compared: true },
-    Metric { name: "get", head: "GET", compared: true },
-    Metric { name: "lpush", head: "LPUSH", compared: true },
+/// The tests of `redis-benchmark`, in an order in which each finds what it needs; and how busy the server is in them.
+const METRICS: &[Metric] = &[
+    Metric { name: "ping_inline", head: "PING inline/CPU s", better: Better::More },
+    Metric { name: "ping_mbulk", head: "PING/CPU s", better: Better::More },
+    Metric { name: "set", head: "SET/CPU s", better: Better::More },
+    Metric { name: "get", head: "GET/CPU s", better: Better::More },
+    Metric { name: "lpush", head: "LPUSH/CPU s", better: Better::More },
+    BUSY,
 ];
 
 const CONNECTIONS: u32 = 50;
@@ -125,3 +133,6 @@ const CONNECTIONS: u32 = 50;
 /// About how many requests a millisecond `redis-benchmark` makes of one in flight, and of several, on a small machine.
 const SINGLE: u128 = 100;
 const PIPELINED: u128 = 500;
+
+/// How long an answer may take, and ten rounds' time a test: ten seconds, a thousand times the slowest.
+const PATIENCE: Duration = Duration::from_secs(10);

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::bench::Bench;
 use crate::load::bulk::Bulk;
-use crate::report::{Metric, Sample};
+use crate::report::{BUSY, Better, Metric, Sample, busy};
 use crate::rounds::Plan;
 use crate::server::{Launch, Peer, Program, Server};
 
@@ -78,6 +78,7 @@ fn sample(bytes: u64, elapsed: Duration, cpu: u64) -> Sample {
     Sample::new()
         .with("rate", bytes as f64 / elapsed.as_secs_f64() / 1e9)
         .with("cpu", cpu as f64 / 1e3 / (bytes as f64 / MIB as f64))
+        .with(BUSY.name, busy(cpu, elapsed))
 }
 
 const ECHO: &[Peer] = &[
@@ -108,8 +109,9 @@ const POUR: &[Peer] = &[
 ];
 
 const METRICS: &[Metric] = &[
-    Metric { name: "rate", head: "GB/s", compared: true },
-    Metric { name: "cpu", head: "CPU µs/MiB", compared: true },
+    Metric { name: "rate", head: "GB/s", better: Better::More },
+    Metric { name: "cpu", head: "CPU µs/MiB", better: Better::Less },
+    BUSY,
 ];
 
 /// A message.

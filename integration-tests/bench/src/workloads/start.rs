@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use crate::bench::Bench;
-use crate::report::{Metric, Sample};
+use crate::report::{Better, Metric, Sample};
 use crate::rounds::{Plan, interleave, progress};
 use crate::server::{build, cargo};
 use crate::work;
@@ -140,9 +140,9 @@ tokio-util = { version = "0.7", default-features = false, features = ["codec"] }
 ];
 
 const METRICS: &[Metric] = &[
-    Metric { name: "crates", head: "crates", compared: false },
-    Metric { name: "build", head: "build s", compared: true },
-    Metric { name: "size", head: "stripped kB", compared: true },
+    Metric { name: "crates", head: "crates", better: Better::Neither },
+    Metric { name: "build", head: "build s", better: Better::Less },
+    Metric { name: "size", head: "stripped kB", better: Better::Less },
 ];
 
 const MANIFEST: &str = r#"[package]
