@@ -30,6 +30,14 @@ impl Tool {
         succeed(Command::new(&words[0]).args(&words[1..]).arg("true")).map(drop)
     }
 
+    /// The name of the metric that it counts.
+    pub(crate) const fn metric(self) -> &'static str {
+        match self {
+            Self::Strace => "calls",
+            Self::Callgrind => "instructions",
+        }
+    }
+
     /// What one more unit of work costs.
     ///
     /// `work` is given a server, and `false` for little work and `true` for more. It answers how many units that were, when

@@ -2,4 +2,5 @@
 
 pub(crate) mod bulk;
 pub(crate) mod lines;
+pub(crate) mod poll;
 pub(crate) mod room;

@@ -90,7 +90,10 @@ fn calls_are_counted_and_drawn_where_strace_is_installed() {
     let calls = &report["tables"][0]["rows"][0]["figures"]["calls"]["median"];
     match calls.as_f64() {
         Some(calls) => assert!((2.9..=3.1).contains(&calls), "{calls} calls a line"),
-        None => assert!(report["notes"].to_string().contains("not counted"), "{report}"),
+        None => {
+            assert!(report["notes"].to_string().contains("not counted"), "{report}");
+            assert!(std::env::var_os("CI").is_none(), "strace is not installed, or counts nothing");
+        }
     }
 }
 

@@ -2,19 +2,15 @@
 //!
 //! One thread, on level-triggered epoll. Every byte that comes back is compared with what must come.
 
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-use rustix::buffer::spare_capacity;
-use rustix::event::epoll::{self, Event, EventData, EventFlags};
-use rustix::time::Timespec;
+use super::poll::{READ, Sockets, heard, moved};
 
 /// Connections to one server, each with a message in flight.
 pub(crate) struct Bulk {
-    epoll: OwnedFd,
-    events: Vec<Event>,
+    sockets: Sockets,
     conversations: Vec<Conversation>,
     /// Of which every message is a part.
     noise: Vec<u8>,
@@ -37,8 +33,7 @@ impl Bulk {
     /// So many connections, for messages of `size` bytes.
     pub(crate) fn connect(to: SocketAddr, connections: usize, size: usize) -> io::Result<Self> {
         let mut load = Self {
-            epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
-            events: Vec::with_capacity(connections),
+            sockets: Sockets::new()?,
             conversations: Vec::new(),
             noise: noise(size + STARTS),
             size,
@@ -49,7 +44,8 @@ impl Bulk {
             let socket = TcpStream::connect(to)?;
             socket.set_nodelay(true)?;
             socket.set_nonblocking(true)?;
-            epoll::add(&load.epoll, &socket, EventData::new_u64(place as u64), BOTH)?;
+            load.sockets.add(&socket, place)?;
+            load.sockets.change(&socket, place, true)?;
             load.conversations.push(Conversation { socket, start: place, sent: 0, heard: 0 });
         }
         Ok(load)
@@ -66,22 +62,16 @@ impl Bulk {
     }
 
     fn turn(&mut self) -> io::Result<()> {
-        self.events.clear();
-        match epoll::wait(&self.epoll, spare_capacity(&mut self.events), Some(&PATIENCE)) {
-            Ok(0) => return Err(io::Error::other("no answer for ten seconds")),
-            Ok(_) => {}
-            Err(rustix::io::Errno::INTR) => return Ok(()),
-            Err(error) => return Err(error.into()),
-        }
-        for at in 0..self.events.len() {
-            let Event { flags, data } = self.events[at];
-            let place = usize::try_from(data.u64()).map_err(io::Error::other)?;
-            if flags != EventFlags::OUT {
-                self.hear(place)?;
+        self.sockets.wait_for_answers()?;
+        let mut number = 0;
+        while let Some(ready) = self.sockets.ready(number) {
+            if ready.has_input {
+                self.hear(ready.place)?;
             }
-            if flags.contains(EventFlags::OUT) {
-                self.send(place)?;
+            if ready.has_room {
+                self.send(ready.place)?;
             }
+            number += 1;
         }
         Ok(())
     }
@@ -89,38 +79,28 @@ impl Bulk {
     fn send(&mut self, place: usize) -> io::Result<()> {
         let Conversation { socket, start, sent, .. } = &mut self.conversations[place];
         let message = &self.noise[*start..][..self.size];
-        *sent += (&*socket).write(&message[*sent..]).or_else(nothing_yet)?;
+        *sent += moved((&*socket).write(&message[*sent..]))?;
         if *sent == message.len() {
-            epoll::modify(&self.epoll, &*socket, EventData::new_u64(place as u64), EventFlags::IN)?;
+            self.sockets.change(&*socket, place, false)?;
         }
         Ok(())
     }
 
     fn hear(&mut self, place: usize) -> io::Result<()> {
-        let Conversation { socket, start, sent, heard } = &mut self.conversations[place];
-        let count = match (&*socket).read(&mut self.room) {
-            Ok(0) => return Err(io::Error::other("the server has closed a connection")),
-            read => read.or_else(nothing_yet)?,
-        };
+        let Conversation { socket, start, sent, heard: done } = &mut self.conversations[place];
+        let count = heard((&*socket).read(&mut self.room))?;
         // No more can have come back than was sent.
-        let expected = &self.noise[*start..][*heard..*sent];
+        let expected = &self.noise[*start..][*done..*sent];
         if !expected.starts_with(&self.room[..count]) {
-            return Err(io::Error::other(format!("a wrong answer, {heard} bytes into a message")));
+            return Err(io::Error::other(format!("a wrong answer, {done} bytes into a message")));
         }
-        *heard += count;
+        *done += count;
         self.bytes += count as u64;
-        if *heard == self.size {
-            (*start, *sent, *heard) = ((*start + STEP) % STARTS, 0, 0);
-            epoll::modify(&self.epoll, &*socket, EventData::new_u64(place as u64), BOTH)?;
+        if *done == self.size {
+            (*start, *sent, *done) = ((*start + STEP) % STARTS, 0, 0);
+            self.sockets.change(&*socket, place, true)?;
         }
         Ok(())
-    }
-}
-
-fn nothing_yet(error: io::Error) -> io::Result<usize> {
-    match error.kind() {
-        ErrorKind::WouldBlock | ErrorKind::Interrupted => Ok(0),
-        _ => Err(error),
     }
 }
 
@@ -137,16 +117,8 @@ fn noise(size: usize) -> Vec<u8> {
     std::iter::repeat_with(next).take(size).collect()
 }
 
-const BOTH: EventFlags = EventFlags::IN.union(EventFlags::OUT);
-
 /// Where a message may begin in the noise: 4096 places, so that one is never taken for another.
 const STARTS: usize = 4096;
 
 /// How far apart messages begin that follow one another; odd, so that it takes them through all places.
 const STEP: usize = 61;
-
-/// How much a read takes: 256 KiB, so that a message takes few.
-const READ: usize = 256 << 10;
-
-/// How long a server may say nothing: ten seconds, a thousand times the slowest answer.
-const PATIENCE: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };

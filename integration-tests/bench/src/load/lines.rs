@@ -3,17 +3,15 @@
 //! One thread, on level-triggered epoll: a wait, and for each batch a read, a comparison and a write. Every byte that
 //! comes back is compared with what must come.
 
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, Read, Write};
 use std::mem;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
-use rustix::buffer::spare_capacity;
-use rustix::event::epoll::{self, Event, EventData, EventFlags};
-use rustix::time::Timespec;
 use socket2::{Domain, SockRef, Socket, Type};
+
+use super::poll::{READ, Sockets, heard, moved};
 
 /// What a conversation sends at once, and what it must hear.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,8 +59,7 @@ fn lines(variant: usize, depth: usize, length: usize, end: &[u8]) -> Batch {
 
 /// Connections to one server, and what is in flight on them.
 pub(crate) struct Lines {
-    epoll: OwnedFd,
-    events: Vec<Event>,
+    sockets: Sockets,
     conversations: Vec<Conversation>,
     greet: fn(&mut TcpStream) -> io::Result<()>,
     batches: Vec<Batch>,
@@ -102,8 +99,7 @@ impl Lines {
     /// No conversation yet, and batches of `depth` lines of `length` bytes.
     pub(crate) fn new(dialogue: Dialogue, depth: usize, length: usize) -> io::Result<Self> {
         Ok(Self {
-            epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
-            events: Vec::with_capacity(EVENTS),
+            sockets: Sockets::new()?,
             conversations: Vec::new(),
             greet: dialogue.greet,
             batches: (0..VARIANTS).map(|variant| (dialogue.batch)(variant, depth, length)).collect(),
@@ -131,7 +127,7 @@ impl Lines {
         SockRef::from(&socket).set_linger(Some(Duration::ZERO))?;
         (self.greet)(&mut socket)?;
         socket.set_nonblocking(true)?;
-        epoll::add(&self.epoll, &socket, EventData::new_u64(place as u64), EventFlags::IN)?;
+        self.sockets.add(&socket, place)?;
         let variant = place % VARIANTS;
         let conversation =
             Conversation { socket, variant, sent: 0, heard: 0, since: Instant::now(), left: 0 };
@@ -208,52 +204,37 @@ impl Lines {
         let conversation = &mut self.conversations[place];
         let waited = conversation.sent > 0;
         let rest = &self.batches[conversation.variant].request[conversation.sent..];
-        let count = match (&conversation.socket).write(rest) {
-            Ok(count) => count,
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => 0,
-            Err(error) => return Err(error),
-        };
+        let count = moved((&conversation.socket).write(rest))?;
         conversation.sent += count;
         let waits = count < rest.len();
         if waits || waited {
-            let flags = if waits { EventFlags::IN | EventFlags::OUT } else { EventFlags::IN };
-            epoll::modify(&self.epoll, &conversation.socket, EventData::new_u64(place as u64), flags)?;
+            self.sockets.change(&conversation.socket, place, waits)?;
         }
         Ok(())
     }
 
     /// Waits for answers, and takes them.
     fn turn(&mut self) -> io::Result<()> {
-        self.events.clear();
-        match epoll::wait(&self.epoll, spare_capacity(&mut self.events), Some(&PATIENCE)) {
-            Ok(0) => return Err(io::Error::other("no answer for ten seconds")),
-            Ok(_) => {}
-            Err(rustix::io::Errno::INTR) => return Ok(()),
-            Err(error) => return Err(error.into()),
-        }
-        for at in 0..self.events.len() {
-            let flags = self.events[at].flags;
-            let place = self.events[at].data.u64().try_into().expect("a place in a list");
-            if flags.contains(EventFlags::OUT) {
-                self.send(place)?;
+        self.sockets.wait_for_answers()?;
+        let mut number = 0;
+        while let Some(ready) = self.sockets.ready(number) {
+            if ready.has_room {
+                self.send(ready.place)?;
             }
-            if flags != EventFlags::OUT {
-                self.hear(place)?;
+            if ready.has_input {
+                self.hear(ready.place)?;
             }
+            number += 1;
         }
         Ok(())
     }
 
     fn hear(&mut self, place: usize) -> io::Result<()> {
         let conversation = &mut self.conversations[place];
-        let count = match (&conversation.socket).read(&mut self.room) {
-            Ok(0) => return Err(io::Error::other("the server has closed a connection")),
-            Ok(count) => count,
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
-                return Ok(());
-            }
-            Err(error) => return Err(error),
-        };
+        let count = heard((&conversation.socket).read(&mut self.room))?;
+        if count == 0 {
+            return Ok(());
+        }
         let answer = &self.batches[conversation.variant].answer;
         let expected = answer[conversation.heard..].get(..count);
         if conversation.sent == 0 || expected != Some(&self.room[..count]) {
@@ -294,15 +275,6 @@ const FROM_ONE_ADDRESS: usize = 4096;
 
 /// How many connections are opened at a time: 64, fewer than any server's backlog.
 const OPENING: usize = 64;
-
-/// How many events a wait takes: 1024, as the servers.
-const EVENTS: usize = 1024;
-
-/// How much a read takes: 256 KiB, more than any batch.
-const READ: usize = 256 << 10;
-
-/// How long a server may say nothing: ten seconds, a thousand times the slowest answer.
-const PATIENCE: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
 
 #[cfg(test)]
 mod tests {

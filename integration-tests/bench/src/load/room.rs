@@ -5,22 +5,18 @@
 //! time, with what was said.
 
 use std::collections::VecDeque;
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-use rustix::buffer::spare_capacity;
-use rustix::event::epoll::{self, Event, EventData, EventFlags};
-use rustix::time::Timespec;
 use socket2::SockRef;
 
 use super::lines::letters;
+use super::poll::{PATIENCE, READ, Sockets, heard};
 
 /// Members of a room on one server, and what is on its way to them.
 pub(crate) struct Room {
-    epoll: OwnedFd,
-    events: Vec<Event>,
+    sockets: Sockets,
     members: Vec<Member>,
     /// The first of the members.
     talkers: Vec<Talker>,
@@ -84,8 +80,7 @@ impl Room {
         length: usize,
     ) -> io::Result<Self> {
         let mut room = Self {
-            epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
-            events: Vec::with_capacity(EVENTS),
+            sockets: Sockets::new()?,
             members: Vec::new(),
             talkers: vec![Talker::default(); talkers.min(members)],
             depth,
@@ -101,7 +96,7 @@ impl Room {
             // Closing resets: thousands of ports would be kept for a minute otherwise.
             SockRef::from(&socket).set_linger(Some(Duration::ZERO))?;
             socket.set_nonblocking(true)?;
-            epoll::add(&room.epoll, &socket, EventData::new_u64(place as u64), EventFlags::IN)?;
+            room.sockets.add(&socket, place)?;
             room.members.push(Member { socket, position: 0 });
         }
         room.greet()?;
@@ -110,7 +105,7 @@ impl Room {
 
     /// Has the last member say something until all have heard it, and learns how the server ends a line.
     fn greet(&mut self) -> io::Result<()> {
-        let deadline = Instant::now() + Duration::from_secs(10);
+        let deadline = Instant::now() + PATIENCE;
         let mut heard = vec![Vec::new(); self.members.len()];
         for round in 0_u32.. {
             let greeting = format!("greeting {round}");
@@ -121,10 +116,12 @@ impl Room {
                 let is_end = |end: &&&[u8]| heard.ends_with(&[greeting.as_bytes(), end].concat());
                 ENDS.iter().find(is_end).copied()
             };
-            while self.wait(Duration::from_millis(200))? {
-                for at in 0..self.events.len() {
-                    let (place, count) = self.read(at)?;
-                    heard[place].extend_from_slice(&self.buffer[..count]);
+            while self.sockets.wait(Duration::from_millis(200))? {
+                let mut number = 0;
+                while let Some(ready) = self.sockets.ready(number) {
+                    let count = self.read(ready.place)?;
+                    heard[ready.place].extend_from_slice(&self.buffer[..count]);
+                    number += 1;
                 }
                 if let Some(Some(end)) = heard.last().map(end_of)
                     && heard.iter().all(|heard| end_of(heard).is_some())
@@ -161,12 +158,12 @@ impl Room {
             }
         }
         while goes_on(self) {
-            if !self.wait(PATIENCE)? {
-                return Err(io::Error::other("no member has heard anything for ten seconds"));
-            }
-            for at in 0..self.events.len() {
-                let (place, count) = self.read(at)?;
-                self.hear(place, count)?;
+            self.sockets.wait_for_answers()?;
+            let mut number = 0;
+            while let Some(ready) = self.sockets.ready(number) {
+                let count = self.read(ready.place)?;
+                self.hear(ready.place, count)?;
+                number += 1;
             }
         }
         Ok(Seen { deliveries: std::mem::take(&mut self.deliveries), elapsed: start.elapsed() })
@@ -192,29 +189,9 @@ impl Room {
         Ok(())
     }
 
-    /// Waits for something to hear: whether there is.
-    fn wait(&mut self, time: Duration) -> io::Result<bool> {
-        self.events.clear();
-        let time = Timespec::try_from(time).map_err(io::Error::other)?;
-        match epoll::wait(&self.epoll, spare_capacity(&mut self.events), Some(&time)) {
-            Ok(count) => Ok(count > 0),
-            Err(rustix::io::Errno::INTR) => Ok(true),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    /// Reads for the event at a place: whose it is, and how many bytes came.
-    fn read(&mut self, at: usize) -> io::Result<(usize, usize)> {
-        let place = self.events[at].data.u64().try_into().expect("a place in a list");
-        let member: &mut Member = &mut self.members[place];
-        match member.socket.read(&mut self.buffer) {
-            Ok(0) => Err(io::Error::other("the server has closed a connection")),
-            Ok(count) => Ok((place, count)),
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
-                Ok((place, 0))
-            }
-            Err(error) => Err(error),
-        }
+    /// Reads what a member hears: how many bytes came.
+    fn read(&mut self, place: usize) -> io::Result<usize> {
+        heard(self.members[place].socket.read(&mut self.buffer))
     }
 
     /// Takes what a member has heard, and lets those speak whose lines all have heard now.
@@ -319,12 +296,3 @@ const TALKER_DIGITS: usize = 5;
 
 /// The shortest line: 17 bytes, which hold the two numbers.
 const SHORTEST: usize = 17;
-
-/// How many events a wait takes: 1024, as the servers.
-const EVENTS: usize = 1024;
-
-/// How much a read takes: 256 KiB.
-const READ: usize = 256 << 10;
-
-/// How long nobody may hear anything: ten seconds, a thousand times the slowest line.
-const PATIENCE: Duration = Duration::from_secs(10);

@@ -3,10 +3,10 @@
 use std::fmt;
 use std::io;
 use std::str::FromStr;
-use std::time::Duration;
 
 use crate::bench::Bench;
 use crate::counting::Tool;
+use crate::load::poll::WARM_UP;
 use crate::load::room::Room;
 use crate::report::{BUSY, Better, Metric, Sample, busy};
 use crate::rounds::Plan;
@@ -57,11 +57,7 @@ fn count(bench: &Bench, setting: Setting, launch: &Launch, tool: Tool) -> io::Re
     let cost = tool.count(launch, &bench.cores, |server, more| {
         Ok(setting.open(server)?.speak(if more { MANY_TIMES } else { FEW_TIMES })?.deliveries)
     })?;
-    let metric = match tool {
-        Tool::Strace => "calls",
-        Tool::Callgrind => "instructions",
-    };
-    Ok(Sample::new().with(metric, cost))
+    Ok(Sample::new().with(tool.metric(), cost))
 }
 
 /// How many are in the room, and how much they say.
@@ -127,9 +123,6 @@ const METRICS: &[Metric] = &[
     Metric { name: "calls", head: "calls/delivery", better: Better::Neither },
     Metric { name: "instructions", head: "instr./delivery", better: Better::Less },
 ];
-
-/// What is not counted at the start of a round: 0.3 s, in which queues grow.
-const WARM_UP: Duration = Duration::from_millis(300);
 
 /// How often each talker speaks in the shorter of two counted runs: 4 times, by which all queues are made.
 const FEW_TIMES: u64 = 4;

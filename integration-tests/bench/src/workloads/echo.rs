@@ -3,11 +3,11 @@
 use std::fmt;
 use std::io;
 use std::str::FromStr;
-use std::time::Duration;
 
 use crate::bench::Bench;
 use crate::counting::Tool;
 use crate::load::lines::{Dialogue, Lines};
+use crate::load::poll::WARM_UP;
 use crate::peers::ECHO;
 use crate::report::{BUSY, Better, Metric, Sample, busy};
 use crate::rounds::Plan;
@@ -80,11 +80,7 @@ fn count(
         let batches = if more { FEW_BATCHES + COUNTED_LINES.div_ceil(batch) } else { FEW_BATCHES };
         Ok(load.batches(batches)?.lines)
     })?;
-    let metric = match tool {
-        Tool::Strace => "calls",
-        Tool::Callgrind => "instructions",
-    };
-    Ok(Sample::new().with(metric, cost))
+    Ok(Sample::new().with(tool.metric(), cost))
 }
 
 /// How many conversations there are, and what each has in flight.
@@ -138,9 +134,6 @@ const METRICS: &[Metric] = &[
     Metric { name: "calls", head: "calls/line", better: Better::Neither },
     Metric { name: "instructions", head: "instr./line", better: Better::Less },
 ];
-
-/// What is not counted at the start of a round: 0.3 s, in which buffers and the system's windows grow.
-pub(crate) const WARM_UP: Duration = Duration::from_millis(300);
 
 /// The batches of each conversation in the shorter of two counted runs: 4, by which all buffers are made.
 const FEW_BATCHES: u64 = 4;

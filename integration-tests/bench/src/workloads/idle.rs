@@ -6,6 +6,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::bench::Bench;
 use crate::load::lines::{Dialogue, Lines};
+use crate::load::poll::WARM_UP;
 use crate::peers::ECHO;
 use crate::report::{Better, Metric, Sample};
 use crate::rounds::Plan;
@@ -57,7 +58,7 @@ fn measure(bench: &Bench, count: usize, dialogue: Dialogue, launch: &Launch) -> 
     let server = Server::start(launch, &[], &bench.cores)?;
     let mut active = Lines::new(dialogue, 1, LENGTH)?;
     active.connect(server.address)?;
-    active.keep_up(echo::WARM_UP)?;
+    active.keep_up(WARM_UP)?;
     let alone = cpu_per_line(bench, &server, &mut active)?;
 
     // Each says a line, so that it is a conversation, and what that leaves behind counts.

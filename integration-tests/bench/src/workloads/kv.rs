@@ -7,6 +7,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::bench::Bench;
+use crate::load::poll::PATIENCE;
 use crate::peers::redis;
 use crate::report::{BUSY, Better, Metric, Sample, busy};
 use crate::rounds::Plan;
@@ -59,6 +60,7 @@ fn measure(bench: &Bench, pipeline: u32, data: usize, launch: &Launch) -> io::Re
         let words = settings.iter().flat_map(|(option, value)| [*option, value.as_str()]);
         // It ends with an error at the first answer that is one.
         let start = Instant::now();
+        // Several times as long as it is meant to take.
         in_time(Command::new("redis-benchmark").args(words).arg("-q"), PATIENCE + 10 * bench.common.time)?;
         time_of_all += start.elapsed();
         let cpu = server.cpu()? - before;
@@ -133,6 +135,3 @@ const CONNECTIONS: u32 = 50;
 /// About how many requests a millisecond `redis-benchmark` makes of one in flight, and of several, on a small machine.
 const SINGLE: u128 = 100;
 const PIPELINED: u128 = 500;
-
-/// How long an answer may take, and ten rounds' time a test: ten seconds, a thousand times the slowest.
-const PATIENCE: Duration = Duration::from_secs(10);

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::bench::Bench;
 use crate::load::bulk::Bulk;
+use crate::load::poll::{PATIENCE, WARM_UP};
 use crate::report::{BUSY, Better, Metric, Sample, busy};
 use crate::rounds::Plan;
 use crate::server::{Launch, Peer, Program, Server};
@@ -120,11 +121,5 @@ const MIB: usize = 1 << 20;
 /// What the long answer repeats, and how much a read takes: 64 KiB.
 const BLOCK: usize = 64 << 10;
 
-/// What is not counted at the start of a round: 0.3 s, in which buffers and the system's windows grow.
-const WARM_UP: Duration = Duration::from_millis(300);
-
 /// As much of a long answer: 64 MiB.
 const WARM_UP_BYTES: usize = 64 << 20;
-
-/// How long a server may say nothing: ten seconds, a thousand times the slowest answer.
-const PATIENCE: Duration = Duration::from_secs(10);
