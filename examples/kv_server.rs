@@ -2,7 +2,9 @@
 //!
 //! Talk to it with `redis-cli -p 6380`, measure it with `redis-benchmark -p 6380` (which misses `CONFIG`, says so, and
 //! goes on), or type commands into `nc 127.0.0.1 6380`. How a command is read off the wire is told in
-//! `kv_server/client.rs`, and the commands are listed in `kv_server/command.rs`.
+//! `kv_server/client.rs`, and the commands are listed in `kv_server/command.rs`. Of `CLIENT` there are `GETNAME`, `HELP`,
+//! `ID` and `SETNAME`; of `COMMAND` `COUNT`, `DOCS`, `HELP`, `INFO` and `LIST`. There is no `HELLO`: clients have to
+//! speak RESP2 without being asked.
 
 #[path = "kv_server/arguments.rs"]
 mod arguments;
@@ -58,7 +60,7 @@ fn main() -> ExitCode {
     let Arguments { listen, common } = Arguments::parse();
     common.run(|| {
         let mut options = Options::default();
-        options.output = OUTPUT_LIMIT;
+        options.output = ALL_OUTPUT_LIMIT;
         let mut map = Map::with_options(options)?;
         map.shutdown_on_signals(STOP_TIME)?;
         let listeners = serve(&mut map, listen)?;
@@ -93,6 +95,10 @@ const CLIENTS: usize = 10_000;
 /// Most bytes of a command that was typed, and of a header: 64 KiB, as of Redis.
 const INLINE_LIMIT: usize = 64 << 10;
 
-/// Most bytes of answers that wait, of one client and of all together: 1 GiB, twice the longest text. Redis sets no
-/// bound. A client that does not read is not listened to from 64 KiB on.
+/// Most bytes of answers that wait for one client: 1 GiB, twice the longest text. Redis sets no bound. A client that
+/// does not read is not listened to from 64 KiB on.
 const OUTPUT_LIMIT: usize = 1 << 30;
+
+/// Most bytes of answers that wait for all clients together: 4 GiB, so that one that does not read leaves the others
+/// room for theirs.
+const ALL_OUTPUT_LIMIT: usize = OUTPUT_LIMIT.saturating_mul(4);

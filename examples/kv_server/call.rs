@@ -3,7 +3,7 @@
 use super::arguments::Arguments;
 use super::client::Session;
 use super::command::{self, Command, Subcommand};
-use super::reply::{Refusal, Reply};
+use super::reply::{Refusal, Reply, quotable};
 use super::server::Server;
 
 /// What a command is given.
@@ -40,7 +40,7 @@ impl Call<'_> {
         let (container, name) = (self.arguments.at(0), self.arguments.at(1));
         let Some(subcommand) = subcommands.iter().find(|one| name.eq_ignore_ascii_case(one.name.as_bytes()))
         else {
-            let name = &name[..name.len().min(QUOTED)];
+            let name = beginning(name, QUOTED);
             let container = container.to_ascii_uppercase();
             return Err([b"ERR unknown subcommand '", name, b"'. Try ", &container, b" HELP."]
                 .concat()
@@ -63,20 +63,24 @@ impl Call<'_> {
             tracing::warn!(id = %self.reply.id, "closing: that is HTTP");
             self.reply.map.close(self.reply.id);
         }
-        let mut text =
-            [b"ERR unknown command '", &name[..name.len().min(QUOTED)], b"', with args beginning with: "]
-                .concat();
+        let name = beginning(name, QUOTED);
+        let mut text = [b"ERR unknown command '", name, b"', with args beginning with: "].concat();
         let mut quoted = 0;
         for argument in self.arguments.from(1) {
             if quoted >= QUOTED {
                 break;
             }
-            let argument = &argument[..argument.len().min(QUOTED - quoted)];
+            let argument = beginning(argument, QUOTED - quoted);
             text.extend([b"'", argument, b"' "].concat());
             quoted += argument.len() + 3;
         }
         text.into()
     }
+}
+
+/// What is quoted of a text, at most so many bytes.
+fn beginning(text: &[u8], most: usize) -> &[u8] {
+    quotable(&text[..text.len().min(most)])
 }
 
 /// How much of an unknown command is quoted: 128 bytes of its name, and of its arguments, as Redis does.

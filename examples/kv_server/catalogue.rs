@@ -22,7 +22,7 @@ const SUBCOMMANDS: &[Subcommand] = &[
 ];
 
 fn count(call: &mut Call<'_>) -> Result {
-    call.reply.count(COMMANDS.len());
+    call.reply.integer(COMMANDS.len());
     Ok(())
 }
 

@@ -35,7 +35,7 @@ pub(crate) struct Client {
 /// What the commands of a client change for the next ones.
 #[derive(Debug, Default)]
 pub(crate) struct Session {
-    pub(crate) number: u32,
+    pub(crate) number: u64,
     pub(crate) database: usize,
     pub(crate) name: Box<[u8]>,
 }
@@ -189,7 +189,8 @@ impl Chat<Server> for Client {
     }
 }
 
-/// The number of a header, behind its mark.
+/// The number of a header, behind its mark. A line that ends in LF alone has none; Redis would wait for the CR of a
+/// later line, and find no number either.
 fn header(line: &[u8]) -> Option<i64> {
     number::parse(line.strip_suffix(b"\r")?)
 }

@@ -75,7 +75,7 @@ fn client_help(call: &mut Call<'_>) -> Result {
 }
 
 fn client_id(call: &mut Call<'_>) -> Result {
-    call.reply.integer(call.session.number.into());
+    call.reply.integer(call.session.number);
     Ok(())
 }
 

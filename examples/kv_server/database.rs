@@ -11,7 +11,8 @@ use super::server::Server;
 /// Keys and their values.
 ///
 /// Each key that expires has a timer of the map, which removes it. Nothing walks over the keys, and a lookup asks no
-/// clock.
+/// clock: a key whose time comes amid a turn is there until the turn's timers are due. Redis looks at the time again
+/// whenever a key is asked for.
 #[derive(Debug)]
 pub(crate) struct Database {
     index: usize,
@@ -127,8 +128,12 @@ impl Database {
         Some(self.entries.get(key)?.expiry.as_ref().map(|expiry| expiry.at))
     }
 
-    /// Has a key expire at a time, in milliseconds since 1970, if it is there.
+    /// Has a key expire at a time, in milliseconds since 1970, if it is there: at once, if that has come.
     pub(crate) fn expire(&mut self, map: &mut Map<Server>, key: &[u8], now: i64, at: i64) {
+        if at <= now {
+            self.remove(map, key);
+            return;
+        }
         let Some(entry) = self.entries.get_mut(key) else { return };
         let after = Duration::from_millis(at.saturating_sub(now).try_into().unwrap_or_default());
         if let Some(expiry) = &mut entry.expiry {

@@ -2,13 +2,13 @@
 
 use super::call::{Call, Result};
 use super::number;
-use super::reply::Refusal;
+use super::reply::{Refusal, quotable};
 
 /// `DEL key...`
 pub(crate) fn del(call: &mut Call<'_>) -> Result {
     let database = call.server.database(call.session);
     let removed = call.arguments.from(1).filter(|key| database.remove(call.reply.map, key)).count();
-    call.reply.count(removed);
+    call.reply.integer(removed);
     Ok(())
 }
 
@@ -16,7 +16,7 @@ pub(crate) fn del(call: &mut Call<'_>) -> Result {
 pub(crate) fn exists(call: &mut Call<'_>) -> Result {
     let database = call.server.database(call.session);
     let there = call.arguments.from(1).filter(|key| database.contains(key)).count();
-    call.reply.count(there);
+    call.reply.integer(there);
     Ok(())
 }
 
@@ -30,16 +30,12 @@ pub(crate) fn expire(call: &mut Call<'_>) -> Result {
     let database = call.server.database(call.session);
     let is_set = match database.expiry(key) {
         Some(former) if conditions.allow(former, at) => {
-            if at <= now {
-                database.remove(call.reply.map, key);
-            } else {
-                database.expire(call.reply.map, key, now, at);
-            }
+            database.expire(call.reply.map, key, now, at);
             true
         }
         _ => false,
     };
-    call.reply.count(is_set.into());
+    call.reply.integer(i32::from(is_set));
     Ok(())
 }
 
@@ -59,7 +55,7 @@ pub(crate) fn ttl(call: &mut Call<'_>) -> Result {
 /// `DBSIZE`
 pub(crate) fn dbsize(call: &mut Call<'_>) -> Result {
     let count = call.server.database(call.session).len();
-    call.reply.count(count);
+    call.reply.integer(count);
     Ok(())
 }
 
@@ -77,10 +73,10 @@ pub(crate) fn flushall(call: &mut Call<'_>) -> Result {
     Ok(())
 }
 
-/// When that is, in milliseconds since 1970: so many units of so many milliseconds from now. `None` when there is no
-/// such time.
-pub(crate) fn expire_time(time: i64, unit: i64, now: i64) -> Option<i64> {
-    time.checked_mul(unit)?.checked_add(now)
+/// When that is, in milliseconds since 1970: so many units of so many milliseconds from `since`. `None` when there is
+/// no such time.
+pub(crate) fn expire_time(time: i64, unit: i64, since: i64) -> Option<i64> {
+    time.checked_mul(unit)?.checked_add(since)
 }
 
 /// On what terms `EXPIRE` sets a time.
@@ -101,7 +97,7 @@ impl Conditions {
                 b"XX" => terms.has_one = true,
                 b"GT" => terms.is_later = true,
                 b"LT" => terms.is_sooner = true,
-                _ => return Err([b"ERR Unsupported option ", word].concat().into()),
+                _ => return Err([b"ERR Unsupported option ", quotable(word)].concat().into()),
             }
         }
         if terms.has_none && (terms.has_one || terms.is_later || terms.is_sooner) {

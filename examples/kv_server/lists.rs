@@ -22,7 +22,7 @@ pub(crate) fn lpush(call: &mut Call<'_>) -> Result {
         database.insert(key, Value::List(list));
         length
     };
-    call.reply.count(length);
+    call.reply.integer(length);
     Ok(())
 }
 

@@ -26,13 +26,8 @@ impl Reply<'_> {
         self.push((b"+", text, b"\r\n"));
     }
 
-    pub(crate) fn integer(&mut self, number: i64) {
+    pub(crate) fn integer(&mut self, number: impl itoa::Integer) {
         self.push((b":", itoa::Buffer::new().format(number), b"\r\n"));
-    }
-
-    /// As many as there are of something.
-    pub(crate) fn count(&mut self, count: usize) {
-        self.push((b":", itoa::Buffer::new().format(count), b"\r\n"));
     }
 
     /// Any bytes.
@@ -103,4 +98,10 @@ impl From<Vec<u8>> for Refusal {
     fn from(text: Vec<u8>) -> Self {
         Self(text.into())
     }
+}
+
+/// What a refusal quotes of a text: what C takes for it, which ends before a zero byte.
+pub(crate) fn quotable(text: &[u8]) -> &[u8] {
+    let end = text.iter().position(|byte| *byte == 0);
+    &text[..end.unwrap_or(text.len())]
 }

@@ -16,7 +16,7 @@ pub(crate) struct Server {
     /// What ends a header, and a command that was typed. Cloning it costs less than making it anew.
     pub(crate) line: Terminator,
     clock: Clock,
-    last_client: u32,
+    pub(crate) last_client: u64,
 }
 
 /// The time in milliseconds since 1970, which setting the system's date does not change.
@@ -28,7 +28,7 @@ struct Clock {
 
 impl Server {
     /// A number for a client that no other has had.
-    pub(crate) fn next_client(&mut self) -> u32 {
+    pub(crate) fn next_client(&mut self) -> u64 {
         self.last_client += 1;
         self.last_client
     }

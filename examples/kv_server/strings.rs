@@ -12,14 +12,15 @@ pub(crate) fn get(call: &mut Call<'_>) -> Result {
     Ok(())
 }
 
-/// `SET key value [EX seconds | PX milliseconds | KEEPTTL] [NX | XX] [GET]`
+/// `SET key value [EX seconds | PX milliseconds | EXAT seconds | PXAT milliseconds | KEEPTTL] [NX | XX] [GET]`
 pub(crate) fn set(call: &mut Call<'_>) -> Result {
     let (key, text) = (call.arguments.at(1), call.arguments.at(2));
     let options = Options::parse(call)?;
-    let now = if options.expires_after.is_some() { call.server.now() } else { 0 };
-    let at = match options.expires_after {
+    let now = if options.expires.is_some() { call.server.now() } else { 0 };
+    let at = match options.expires {
         Some((time, unit)) => {
-            let at = expire_time(time, unit, now).filter(|at| *at > now);
+            let since = if unit.is_from_now { now } else { 0 };
+            let at = expire_time(time, unit.milliseconds, since).filter(|_| time > 0);
             Some(at.ok_or_else(|| Refusal::invalid_expire_time("set"))?)
         }
         None => None,
@@ -85,17 +86,38 @@ pub(crate) fn mset(call: &mut Call<'_>) -> Result {
 /// The options of `SET`.
 #[derive(Default)]
 struct Options {
-    /// How long, and how many milliseconds the unit is.
-    expires_after: Option<(i64, i64)>,
+    expires: Option<(i64, Unit)>,
     keeps_time: bool,
     condition: Option<Condition>,
     gets: bool,
+}
+
+/// How a time is given.
+#[derive(Clone, Copy, PartialEq)]
+struct Unit {
+    milliseconds: i64,
+    /// Or since 1970.
+    is_from_now: bool,
 }
 
 #[derive(Clone, Copy, PartialEq)]
 enum Condition {
     IsNew,
     Exists,
+}
+
+impl Unit {
+    const NAMES: [(&str, Self); 4] = [
+        ("EX", Self { milliseconds: 1000, is_from_now: true }),
+        ("PX", Self { milliseconds: 1, is_from_now: true }),
+        ("EXAT", Self { milliseconds: 1000, is_from_now: false }),
+        ("PXAT", Self { milliseconds: 1, is_from_now: false }),
+    ];
+
+    fn named(word: &[u8]) -> Option<Self> {
+        let (_, unit) = Self::NAMES.iter().find(|(name, _)| word.eq_ignore_ascii_case(name.as_bytes()))?;
+        Some(*unit)
+    }
 }
 
 impl Condition {
@@ -108,7 +130,7 @@ impl Options {
     fn parse(call: &Call<'_>) -> std::result::Result<Self, Refusal> {
         let mut options = Self::default();
         let mut words = call.arguments.from(3);
-        let mut time: Option<(&[u8], i64)> = None;
+        let mut time: Option<(&[u8], Unit)> = None;
         while let Some(word) = words.next() {
             let is = |name: &str| word.eq_ignore_ascii_case(name.as_bytes());
             if is("NX") && options.condition != Some(Condition::Exists) {
@@ -119,9 +141,10 @@ impl Options {
                 options.gets = true;
             } else if is("KEEPTTL") && time.is_none() {
                 options.keeps_time = true;
-            } else if (is("EX") || is("PX")) && !options.keeps_time {
-                let unit = if is("EX") { 1000 } else { 1 };
-                // Said again, the last one counts; said in the other unit, it is too much.
+            } else if let Some(unit) = Unit::named(word)
+                && !options.keeps_time
+            {
+                // Said again, the last one counts; said in another unit, it is too much.
                 if time.is_some_and(|(_, before)| before != unit) {
                     return Err(Refusal::SYNTAX);
                 }
@@ -131,7 +154,7 @@ impl Options {
             }
         }
         if let Some((time, unit)) = time {
-            options.expires_after = Some((number::parse(time).ok_or(Refusal::NOT_AN_INTEGER)?, unit));
+            options.expires = Some((number::parse(time).ok_or(Refusal::NOT_AN_INTEGER)?, unit));
         }
         Ok(options)
     }
