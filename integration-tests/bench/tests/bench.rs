@@ -80,6 +80,36 @@ fn keys_and_values_are_measured_and_verified_where_redis_is_installed() {
 }
 
 #[test]
+fn a_peer_that_fails_fails_the_run_and_one_that_is_missing_does_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |peers| {
+        let words = [
+            "echo",
+            "--debug",
+            "--setting",
+            "1 1 64",
+            "--rounds",
+            "1",
+            "--seconds",
+            "0.01",
+            "--peers",
+            peers,
+        ];
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bench"));
+        let output = end(command.args(words).env("PATH", folder.path()));
+        (output.status.success(), text(&output.stdout) + &text(&output.stderr))
+    };
+    let (succeeds, said) = run("asynchat,redis-server");
+    assert!(succeeds && said.contains("redis-server: left out: redis-server: No such file"), "{said}");
+    // It ends at once.
+    std::os::unix::fs::symlink("/bin/true", folder.path().join("redis-server")).unwrap();
+    let (succeeds, said) = run("asynchat,redis-server");
+    assert!(!succeeds && said.contains("error: echo 1 1 64: failed: redis-server"), "{said}");
+}
+
+/// Another backend of the poller makes other calls.
+#[cfg(not(polling_test_poll_backend))]
+#[test]
 fn calls_are_counted_and_drawn_where_strace_is_installed() {
     let folder = tempfile::tempdir().unwrap();
     let chart = folder.path().join("chart.svg");
@@ -145,20 +175,21 @@ fn measure(arguments: &[&str]) -> Value {
 }
 
 fn bench(arguments: &[&str]) -> Output {
+    end(Command::new(env!("CARGO_BIN_EXE_bench")).args(arguments))
+}
+
+/// Runs a command to its end.
+fn end(command: &mut Command) -> Output {
     let folder = tempfile::tempdir().unwrap();
     let (out, err) = (folder.path().join("out"), folder.path().join("err"));
-    let mut process = Command::new(env!("CARGO_BIN_EXE_bench"))
-        .args(arguments)
-        .stdout(File::create(&out).unwrap())
-        .stderr(File::create(&err).unwrap())
-        .spawn()
-        .unwrap();
+    let mut process =
+        command.stdout(File::create(&out).unwrap()).stderr(File::create(&err).unwrap()).spawn().unwrap();
     let ended = has_come(|| process.try_wait().unwrap().is_some());
     drop(process.kill());
     let status = process.wait().unwrap();
     let [stdout, stderr] = [out, err].map(|path| std::fs::read(path).unwrap());
     let output = Output { status, stdout, stderr };
-    assert!(ended, "{arguments:?} does not end: {output:?}");
+    assert!(ended, "{command:?} does not end: {output:?}");
     output
 }
 
