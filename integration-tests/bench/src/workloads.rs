@@ -7,3 +7,9 @@ pub(crate) mod kv;
 pub(crate) mod large;
 pub(crate) mod split;
 pub(crate) mod start;
+
+/// The numbers of a setting: so many, and none of them 0.
+fn numbers<const N: usize>(text: &str) -> Option<[usize; N]> {
+    let numbers: Vec<usize> = text.split_whitespace().map(str::parse).collect::<Result<_, _>>().ok()?;
+    numbers.try_into().ok().filter(|numbers: &[usize; N]| !numbers.contains(&0))
+}

@@ -11,6 +11,7 @@ use crate::load::room::Room;
 use crate::report::{BUSY, Better, Metric, Sample, busy};
 use crate::rounds::Plan;
 use crate::server::{Launch, Peer, Program, Server};
+use crate::workloads::numbers;
 
 /// A room, every line to every member: deliveries a second, processor time and system calls for each.
 #[derive(Clone, Debug, clap::Args)]
@@ -79,13 +80,9 @@ impl FromStr for Setting {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let numbers: Result<Vec<usize>, _> = text.split_whitespace().map(str::parse).collect();
-        match numbers.as_deref() {
-            Ok(&[members, talkers, depth, length]) if members.min(talkers).min(depth).min(length) > 0 => {
-                Ok(Self { members, talkers, depth, length })
-            }
-            _ => Err("expected four numbers, such as '1000 50 1 64'".to_owned()),
-        }
+        let [members, talkers, depth, length] =
+            numbers(text).ok_or("expected four numbers, such as '1000 50 1 64'")?;
+        Ok(Self { members, talkers, depth, length })
     }
 }
 

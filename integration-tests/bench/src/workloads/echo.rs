@@ -12,6 +12,7 @@ use crate::peers::ECHO;
 use crate::report::{BUSY, Better, Metric, Sample, busy};
 use crate::rounds::Plan;
 use crate::server::{Launch, Peer, Server};
+use crate::workloads::numbers;
 
 /// Lines sent back: lines a second, processor time, latency, system calls and instructions.
 ///
@@ -105,13 +106,9 @@ impl FromStr for Setting {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let numbers: Result<Vec<usize>, _> = text.split_whitespace().map(str::parse).collect();
-        match numbers.as_deref() {
-            Ok(&[connections, depth, length]) if connections.min(depth).min(length) > 0 => {
-                Ok(Self { connections, depth, length })
-            }
-            _ => Err("expected three numbers, such as '64 16 64'".to_owned()),
-        }
+        let [connections, depth, length] =
+            numbers(text).ok_or("expected three numbers, such as '64 16 64'")?;
+        Ok(Self { connections, depth, length })
     }
 }
 
