@@ -63,6 +63,10 @@ fn each_waits_for_a_peer_that_does_not_read_and_loses_nothing() {
         let mut peer = server.connect();
         // With a small buffer on this side the answers do not fit between the two: the server meets a socket that is full.
         SockRef::from(&peer).set_recv_buffer_size(SMALL_BUFFER).unwrap();
+        // message-io keeps what comes before it has begun to serve, all of it: an answer shows that it has.
+        peer.write_all(b"first\r\n").unwrap();
+        let mut first = vec![0; "first".len() + server.end.len()];
+        peer.read_exact(&mut first).unwrap();
         // Until nothing moves any more, or all is sent.
         peer.set_write_timeout(Some(STALL)).unwrap();
         let (mut done, before) = (0, server.peak());
