@@ -43,6 +43,9 @@ impl Ahead {
         loop {
             if self.hits == 0 || self.byte != byte {
                 let unseen = if self.byte == byte { self.unseen.min(input.len()) } else { input.len() };
+                if unseen == 0 {
+                    return None;
+                }
                 // By value, so that what is known stays in registers between two looks.
                 *self = Self::look(byte, &input[input.len() - unseen..]);
                 searched.set(searched.get() + (unseen - self.unseen) as u64);
@@ -65,19 +68,15 @@ impl Ahead {
         self.hits &= self.hits.wrapping_sub(1);
     }
 
-    /// Finds the first block of `rest`, the end of a chunk, in which `byte` stands.
+    /// Finds the first block in `end`, the end of a chunk, in which `byte` stands.
     // One call for many lines: it is not to take the registers of the loop that searches.
     #[inline(never)]
-    fn look(byte: u8, mut rest: &[u8]) -> Self {
-        let mut vain = 0;
+    fn look(byte: u8, end: &[u8]) -> Self {
+        let (mut rest, mut vain) = (end, 0);
         loop {
-            let hits = if let Some(block) = rest.first_chunk() {
-                places(byte, block)
-            } else {
-                let mut block = [0; BLOCK];
-                block[..rest.len()].copy_from_slice(rest);
-                // What is behind the end stands nowhere.
-                places(byte, &block) & !(u64::MAX << rest.len())
+            let hits = match rest.first_chunk() {
+                Some(block) => places(byte, block),
+                None => last_places(byte, end, rest.len()),
             };
             let behind = rest.get(BLOCK..).unwrap_or_default();
             if hits != 0 || behind.is_empty() {
@@ -91,6 +90,20 @@ impl Ahead {
             }
         }
     }
+}
+
+/// Where `byte` stands in the last bytes of `end`, `length` of them and fewer than a block.
+fn last_places(byte: u8, end: &[u8], length: usize) -> u64 {
+    let before = BLOCK - length;
+    let places = if let Some(block) = end.last_chunk() {
+        places(byte, block)
+    } else {
+        let mut block = [0; BLOCK];
+        block[before..].copy_from_slice(&end[end.len() - length..]);
+        places(byte, &block)
+    };
+    // Of none of them, none is left.
+    u32::try_from(before).ok().and_then(|before| places.checked_shr(before)).unwrap_or_default()
 }
 
 /// Where `byte` stands in a block, a bit for each place.
