@@ -13,7 +13,7 @@ use crate::interest::Interest;
 use crate::socket::{Connecting, Moved, Socket};
 use crate::world::World;
 
-/// What carries bytes for a [`Socket`](crate::socket::Socket), and never blocks.
+/// What carries bytes for a [`Socket`], and never blocks.
 ///
 /// What not every carrier can do answers [`Unsupported`](io::ErrorKind::Unsupported), or that there is nothing.
 pub(crate) trait Carrier: fmt::Debug {
