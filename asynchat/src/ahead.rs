@@ -18,9 +18,10 @@ use memchr::memchr;
 ///
 /// Places are counted from the end of the chunk, which stays where it is while the input is consumed. All inputs between
 /// two [`Ahead::default`]s must be ends of one chunk, each within the one before.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Ahead {
-    byte: u8,
+    /// The byte, as a word: with padding in it, this would be copied in pieces that wait for one another.
+    byte: usize,
     /// Where the byte stands in the block: the lowest bit is the block's first place.
     hits: u64,
     /// From the start of the block to the end of the chunk.
@@ -41,8 +42,9 @@ impl Ahead {
     #[inline(always)]
     pub(crate) fn find(&mut self, byte: u8, input: &[u8], searched: &Cell<u64>) -> Option<usize> {
         loop {
-            if self.hits == 0 || self.byte != byte {
-                let unseen = if self.byte == byte { self.unseen.min(input.len()) } else { input.len() };
+            if self.hits == 0 || self.byte != usize::from(byte) {
+                let unseen =
+                    if self.byte == usize::from(byte) { self.unseen.min(input.len()) } else { input.len() };
                 if unseen == 0 {
                     return None;
                 }
@@ -80,7 +82,7 @@ impl Ahead {
             };
             let behind = rest.get(BLOCK..).unwrap_or_default();
             if hits != 0 || behind.is_empty() {
-                return Self { byte, hits, block: rest.len(), unseen: behind.len() };
+                return Self { byte: byte.into(), hits, block: rest.len(), unseen: behind.len() };
             }
             rest = behind;
             vain += 1;
