@@ -1,18 +1,9 @@
 // A room by hand: level-triggered epoll, every line appended to the queue of every member, one write a member and turn.
 // A line has at most 64 KiB and a queue 1 MiB; who is beyond that is put out.
 // usage: room ADDR PORT
-#define _GNU_SOURCE
-#include <arpa/inet.h>
-#include <errno.h>
-#include <netinet/tcp.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/epoll.h>
-#include <sys/socket.h>
-#include <unistd.h>
+#include "epoll.h"
 
-enum { LIMIT = 65536, READ = 65536, QUEUE = 1 << 20, EVENTS = 1024, MEMBERS = 65536 };
+enum { LIMIT = 65536, READ = 65536, QUEUE = 1 << 20, MEMBERS = 65536 };
 
 struct member {
     int fd;
@@ -24,16 +15,10 @@ struct member {
     size_t queued, capacity;
 };
 
-static int poller;
 static struct member *members[MEMBERS];
 static int count;
 static int due; // whether somebody has been given output, or is gone
 static char in[LIMIT + READ];
-
-static void watch(struct member *member, int how, unsigned events) {
-    struct epoll_event event = {.events = events, .data.ptr = member};
-    epoll_ctl(poller, how, member->fd, &event);
-}
 
 static void leave(struct member *member) {
     member->gone = due = 1;
@@ -73,7 +58,7 @@ static void put(struct member *member) {
     }
     int blocks = member->queued > 0;
     if (blocks != member->blocked)
-        watch(member, EPOLL_CTL_MOD, blocks ? EPOLLIN | EPOLLOUT : EPOLLIN);
+        watch(EPOLL_CTL_MOD, member->fd, blocks ? EPOLLIN | EPOLLOUT : EPOLLIN, member);
     member->blocked = blocks;
 }
 
@@ -105,15 +90,11 @@ static void hear(struct member *member) {
 }
 
 static void welcome(int listener) {
-    int fd, one = 1;
-    while ((fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0) {
-        struct member *member = calloc(1, sizeof *member);
-        if (!member || count == MEMBERS)
+    struct member *member;
+    while ((member = take(listener, sizeof *member))) {
+        if (count == MEMBERS)
             abort();
-        member->fd = fd;
         members[count++] = member;
-        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-        watch(member, EPOLL_CTL_ADD, EPOLLIN);
     }
 }
 
@@ -135,21 +116,8 @@ static void finish(void) {
 }
 
 int main(int words, char **word) {
-    struct sockaddr_in at = {.sin_family = AF_INET};
-    if (words != 3 || !inet_aton(word[1], &at.sin_addr))
-        return fprintf(stderr, "usage: %s ADDR PORT\n", word[0]), 2;
-    at.sin_port = htons(atoi(word[2]));
-    int listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), one = 1;
-    setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
-    socklen_t size = sizeof at;
-    if (bind(listener, (void *)&at, size) || listen(listener, 4096) || getsockname(listener, (void *)&at, &size))
-        return perror("listen"), 1;
-    printf("listening on %s:%d\n", inet_ntoa(at.sin_addr), ntohs(at.sin_port));
-    fflush(stdout);
-
-    struct epoll_event events[EVENTS], event = {.events = EPOLLIN, .data.ptr = NULL};
-    poller = epoll_create1(EPOLL_CLOEXEC);
-    epoll_ctl(poller, EPOLL_CTL_ADD, listener, &event);
+    int listener = listen_at(words, word);
+    struct epoll_event events[EVENTS];
     for (;;) {
         int ready = epoll_wait(poller, events, EVENTS, -1);
         for (int i = 0; i < ready; i++) {

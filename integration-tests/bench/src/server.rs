@@ -79,6 +79,7 @@ impl Workshop {
                 let program = self.folder.path().join(peer.name);
                 let source = program.with_extension("c");
                 fs::write(&source, text)?;
+                fs::write(self.folder.path().join("epoll.h"), include_str!("../c/epoll.h"))?;
                 succeed(Command::new("cc").args(["-O2", "-Wall", "-o"]).arg(&program).arg(&source))?;
                 Ok(Launch { program: program.into(), arguments: listen(&["127.0.0.1", "0"]) })
             }
