@@ -26,14 +26,12 @@ pub(crate) struct Ahead {
     hits: u64,
     /// From the start of the block to the end of the chunk.
     block: usize,
-    /// From the end of what has been looked at to the end of the chunk.
-    unseen: usize,
 }
 
 impl Default for Ahead {
     /// Nothing is known.
     fn default() -> Self {
-        Self { byte: 0, hits: 0, block: 0, unseen: usize::MAX }
+        Self { byte: 0, hits: 0, block: usize::MAX }
     }
 }
 
@@ -44,13 +42,13 @@ impl Ahead {
         loop {
             if self.hits == 0 || self.byte != usize::from(byte) {
                 let unseen =
-                    if self.byte == usize::from(byte) { self.unseen.min(input.len()) } else { input.len() };
+                    if self.byte == usize::from(byte) { self.unseen().min(input.len()) } else { input.len() };
                 if unseen == 0 {
                     return None;
                 }
-                // By value, so that what is known stays in registers between two looks.
-                *self = Self::look(byte, &input[input.len() - unseen..]);
-                searched.set(searched.get() + (unseen - self.unseen) as u64);
+                self.byte = usize::from(byte);
+                (self.hits, self.block) = look(byte, &input[input.len() - unseen..]);
+                searched.set(searched.get() + (unseen - self.unseen()) as u64);
                 if self.hits == 0 {
                     return None;
                 }
@@ -70,26 +68,33 @@ impl Ahead {
         self.hits &= self.hits.wrapping_sub(1);
     }
 
-    /// Finds the first block in `end`, the end of a chunk, in which `byte` stands.
-    // One call for many lines: it is not to take the registers of the loop that searches.
-    #[inline(never)]
-    fn look(byte: u8, end: &[u8]) -> Self {
-        let (mut rest, mut vain) = (end, 0);
-        loop {
-            let hits = match rest.first_chunk() {
-                Some(block) => places(byte, block),
-                None => last_places(byte, end, rest.len()),
-            };
-            let behind = rest.get(BLOCK..).unwrap_or_default();
-            if hits != 0 || behind.is_empty() {
-                return Self { byte: byte.into(), hits, block: rest.len(), unseen: behind.len() };
-            }
-            rest = behind;
-            vain += 1;
-            if vain == VAIN_BLOCKS {
-                vain = 0;
-                rest = memchr(byte, rest).map_or(&[], |at| &rest[at..]);
-            }
+    /// From the end of what has been looked at, which is the block's, to the end of the chunk.
+    #[inline(always)]
+    const fn unseen(&self) -> usize {
+        self.block.saturating_sub(BLOCK)
+    }
+}
+
+/// Where `byte` stands in the first block of `end`, the end of a chunk, that has it, and from where that block goes to the
+/// end of the chunk.
+// One call for many lines: it is not to take the registers of the loop that searches. What it returns fits into two.
+#[inline(never)]
+fn look(byte: u8, end: &[u8]) -> (u64, usize) {
+    let (mut rest, mut vain) = (end, 0);
+    loop {
+        let hits = match rest.first_chunk() {
+            Some(block) => places(byte, block),
+            None => last_places(byte, end, rest.len()),
+        };
+        let behind = rest.get(BLOCK..).unwrap_or_default();
+        if hits != 0 || behind.is_empty() {
+            return (hits, rest.len());
+        }
+        rest = behind;
+        vain += 1;
+        if vain == VAIN_BLOCKS {
+            vain = 0;
+            rest = memchr(byte, rest).map_or(&[], |at| &rest[at..]);
         }
     }
 }

@@ -112,7 +112,6 @@ mod length;
 mod needles;
 mod producer;
 mod split;
-mod splits;
 mod splitter;
 mod terminator;
 
@@ -126,6 +125,5 @@ pub use framing::{AC_IN_BUFFER_SIZE, Framing, OnTooLong};
 pub use length::{LengthError, LengthPrefix, netstring};
 pub use producer::{BytesProducer, IterProducer, LinesProducer, ReadProducer};
 pub use split::{Piece, Split};
-pub use splits::Splits;
 pub use splitter::{MESSAGE_LIMIT, Splitter};
 pub use terminator::{EmptyTerminator, Terminator};

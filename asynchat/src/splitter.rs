@@ -24,7 +24,7 @@ use crate::extra::Extra;
 use crate::frame::{Frame, Layout, Part};
 use crate::needles::{Hit, Needles, ROOT};
 use crate::terminator::{Kind, Terminator};
-use crate::{FrameError, Piece, Split, Splits};
+use crate::{FrameError, Piece, Split};
 
 /// Splits a stream of bytes into messages at a [`Terminator`].
 ///
@@ -81,28 +81,6 @@ impl Splitter {
             Ok(message) => Some(Split::Data { piece: Piece::Borrowed(message), end: true }),
             Err(vain) => self.split_slowly(input, vain),
         }
-    }
-
-    /// The pieces of `input`, one after the other, until it is used up.
-    ///
-    /// They are those of [`split`](Self::split), for less where messages are short, of some 30 bytes or fewer; where they are
-    /// longer, `split` is the faster.
-    ///
-    /// Between two pieces the splitter is at hand as [`Splits::splitter`], and what is left of the input as
-    /// [`Splits::rest`], which a loop that ends early must take, or it is lost.
-    ///
-    /// ```
-    /// use asynchat::{Split, Splitter};
-    ///
-    /// let mut splitter = Splitter::new(b"\r\n");
-    /// let mut lines = 0;
-    /// for split in splitter.splits(b"HELO mail\r\nNOOP\r\nQU") {
-    ///     lines += i32::from(matches!(split, Split::Data { end: true, .. }));
-    /// }
-    /// assert_eq!(lines, 2);
-    /// ```
-    pub fn splits<'a>(&mut self, input: &'a [u8]) -> Splits<'_, 'a> {
-        Splits::new(self, input)
     }
 
     /// [`split`](Self::split) in the usual case, inlined: a whole message, its end found with `find`.

@@ -119,7 +119,8 @@ const MOST_TURNS: usize = 20_000;
 /// Has a conversation read the script's input in portions of so many bytes.
 fn log(script: &Script, ac_in_buffer_size: u32) -> String {
     let (mut peer, here) = UnixStream::pair().unwrap();
-    let mut told = Told { script: script.clone(), ac_in_buffer_size, log: String::new(), messages: 0, pieces: 0 };
+    let mut told =
+        Told { script: script.clone(), ac_in_buffer_size, log: String::new(), messages: 0, pieces: 0 };
     let mut map = Map::new().unwrap();
     let id = map.add(here, told.conversation(script.first.clone())).unwrap();
     peer.write_all(&script.input).unwrap();
@@ -160,13 +161,14 @@ fn act() -> impl Strategy<Value = Act> {
 }
 
 fn input() -> impl Strategy<Value = Vec<u8>> {
-    let words = ["\r\n", "\n", "\r", "a", "b", "\0", "3:abc,", "0:,", "\n\n\n\n", "\r\n.\r\n"];
+    let words = ["\r\n", "\n", "\r", "a", "b", "\0", "3:abc,", "0:,", "\n\n\n\n\n\n", "\r\n.\r\n"];
     let part = prop_oneof![
         5 => select(words.map(|word| word.as_bytes().to_vec()).to_vec()),
         1 => (1..100_usize, select(&b"xab\r\n"[..])).prop_map(|(length, byte)| vec![byte; length]),
         2 => (1..20_usize).prop_map(|length| vec![b'x'; length]),
     ];
-    vec(part, 1..40).prop_map(|parts| parts.concat())
+    // Several blocks of the search for the ends of lines.
+    vec(part, 1..100).prop_map(|parts| parts.concat())
 }
 
 fn script() -> impl Strategy<Value = Script> {

@@ -15,7 +15,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use asynchat::{MESSAGE_LIMIT, Split, Splitter};
+use asynchat::{AsyncChat, Chat, Conversation, MESSAGE_LIMIT, Split, Splitter, Terminator};
 use asyncore::{AC_OUT_BUFFER_SIZE, Channel, Context, Limits, Map, Pushed, Received, Result, TimerId};
 use bytes::Bytes;
 use integration_tests::{Log, Net, Peer, Recorder, map, settle, turn_until};
@@ -162,6 +162,37 @@ fn d26_the_search_for_the_end_looks_at_each_byte_about_once() {
         let searched = splitter.terminator().searched() - before;
         let length = input.len() as u64;
         assert!(searched <= 2 * length, "{what} in pieces of {piece}: {searched} of {length}");
+    }
+}
+
+#[test]
+fn d26_a_conversation_looks_at_each_byte_about_once_too() {
+    /// Counts its messages, and ends the map's run with the input.
+    struct Counting;
+    impl Chat<usize> for Counting {
+        fn found_terminator(&mut self, cx: &mut Conversation<'_, usize>, _message: &[u8]) -> Result {
+            *cx.app += 1;
+            Ok(())
+        }
+    }
+    for length in [0, 1, 16, 80, 1000] {
+        for size in [1, 7, 64, 1 << 16] {
+            let lines = (20_000 / (length + 2)).max(2);
+            let input = [vec![b'x'; length], b"\r\n".to_vec()].concat().repeat(lines);
+            let (mut peer, here) = Peer::pair();
+            peer.send(&input);
+            drop(peer);
+            let terminator = Terminator::crlf();
+            let before = terminator.searched();
+            let mut map = map();
+            map.add(here, AsyncChat::new(Counting).terminator(b"\r\n").ac_in_buffer_size(size)).unwrap();
+            let mut messages = 0;
+            map.run(&mut messages).unwrap();
+            assert_eq!(messages, lines, "lines of {length} in reads of {size}");
+            let (searched, came) = (terminator.searched() - before, input.len() as u64);
+            assert!(searched >= came / 2, "the search is counted");
+            assert!(searched <= 2 * came, "lines of {length} in reads of {size}: {searched} of {came}");
+        }
     }
 }
 

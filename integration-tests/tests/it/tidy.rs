@@ -439,7 +439,6 @@ const PURE: &[&str] = &[
     "asynchat/src/frame.rs",
     "asynchat/src/needles.rs",
     "asynchat/src/split.rs",
-    "asynchat/src/splits.rs",
     "asynchat/src/splitter.rs",
     "asynchat/src/terminator.rs",
     "asyncore/src/histogram.rs",

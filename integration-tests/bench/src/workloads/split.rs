@@ -138,11 +138,6 @@ type Way = (&'static str, &'static str, fn(&Text, Cut, Duration) -> io::Result<S
 const WAYS: &[Way] = &[
     ("asynchat", "asynchat's Splitter, ended by the very terminator", measure::<One>),
     ("asynchat-line", "asynchat's Splitter, ended by CRLF or LF", measure::<Either>),
-    (
-        "asynchat-single",
-        "asynchat's Splitter, ended by the very terminator, asked for one piece at a time",
-        measure::<Single>,
-    ),
     ("memchr", "a bare loop of memchr for the LF, and a look for the CR before it", measure::<Bare>),
     ("memmem", "a bare loop of memchr::memmem", measure::<Substring>),
     ("tokio-lines", "tokio-util's LinesCodec, which makes a String of each line", measure::<Lines>),
@@ -223,33 +218,13 @@ fn verify(splits: &mut impl Splits, text: &Text, cut: Cut) -> io::Result<usize> 
     Err(io::Error::other("the messages are wrong"))
 }
 
-/// [`Splitter`] with the terminator of the text, by `Splitter::splits`, which looks at a piece as a whole.
+/// [`Splitter`] with the terminator of the text.
 struct One(Splitter);
 
 impl Splits for One {
     fn new(text: &Text, _cut: Cut) -> Result<Self, &'static str> {
         let terminator = Terminator::try_from(text.terminator).map_err(|_| "an empty terminator")?;
         Ok(Self(Splitter::new(terminator)))
-    }
-
-    fn split(&mut self, piece: &[u8], mut hand_on: impl FnMut(&[u8], bool)) -> io::Result<()> {
-        for split in self.0.splits(piece) {
-            match split {
-                Split::Data { piece, end } => hand_on(&piece, end),
-                Split::TooLong => return Err(io::Error::other("too long")),
-                Split::Malformed(error) => return Err(io::Error::other(error)),
-            }
-        }
-        Ok(())
-    }
-}
-
-/// As [`One`], by `Splitter::split`, which looks no further than the next message.
-struct Single(Splitter);
-
-impl Splits for Single {
-    fn new(text: &Text, cut: Cut) -> Result<Self, &'static str> {
-        One::new(text, cut).map(|One(splitter)| Self(splitter))
     }
 
     fn split(&mut self, mut piece: &[u8], mut hand_on: impl FnMut(&[u8], bool)) -> io::Result<()> {
