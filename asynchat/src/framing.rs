@@ -160,7 +160,7 @@ impl Framing {
         Some(held.saturating_sub(found.terminator))
     }
 
-    /// Takes what is held, for as long as input is delivered: [`set_held`](Self::set_held) follows.
+    /// Takes what is held: for as long as input is delivered, and [`set_held`](Self::set_held) follows, or for good.
     #[inline]
     pub(crate) fn take_held(&mut self) -> Vec<u8> {
         self.splitter.extra.rare_mut().map(|rare| std::mem::take(&mut rare.held)).unwrap_or_default()

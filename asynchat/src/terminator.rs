@@ -184,7 +184,7 @@ impl Terminator {
     /// How many bytes this thread has looked at so far to find these byte strings; one that was looked at twice counts
     /// twice.
     ///
-    /// Equal terminators that are in use at the same time count together. It shows that the work is linear in the input. A
+    /// Clones count together, and most often equal terminators too: compare one with itself, before and after. It shows that the work is linear in the input. A
     /// count, a frame, and none look at no bytes.
     #[must_use]
     pub fn searched(&self) -> u64 {

@@ -74,6 +74,10 @@ impl<A: 'static> Map<A> {
     /// [`recv`](Self::recv) from the socket.
     fn recv_now(&mut self, id: ChannelId, most: usize) -> Result<Received> {
         let mine = self.serving.id == Some(id);
+        if !mine {
+            // Its mark is to be put forward.
+            self.touch_interest(id);
+        }
         let tick = self.moving_tick();
         let Some(entry) = Self::entry_in(&mut self.slots, id) else { return Ok(Received::End) };
         let dispatcher = &mut entry.dispatcher;
@@ -143,6 +147,8 @@ impl<A: 'static> Map<A> {
             if self.serving.bytes == 0 {
                 return Ok(None);
             }
+        } else {
+            self.touch_interest(id);
         }
         let is_limited = flags.has(Flags::READ_RATE);
         if is_limited && self.may_read(id) == 0 {

@@ -51,15 +51,14 @@ pub(crate) enum Filled {
 }
 
 impl Outbox {
-    /// Appends data, copied behind what is there or kept as it is: how many bytes that were.
-    pub(crate) fn push(&mut self, data: impl Sealed) -> usize {
-        if data.is_large() {
-            return self.push_kept(data.into_bytes());
-        }
-        let length = data.length();
-        if length >= TAIL_LIMIT {
-            // The copy is made once, and not into a tail that grows for it.
-            return self.push_kept(data.into_bytes());
+    /// Appends data of a length that was checked, copied behind what is there or kept as it is: how many bytes that were.
+    pub(crate) fn push(&mut self, length: usize, data: impl Sealed) -> usize {
+        // A copy of so much is made once, and not into a tail that grows for it.
+        if data.is_large() || length >= TAIL_LIMIT {
+            let mut kept = data.into_bytes();
+            // `AsRef` may say something else each time. A chunk of no bytes would never be written.
+            kept.truncate(length);
+            return if kept.is_empty() { 0 } else { self.push_kept(kept) };
         }
         if self.tail.room(length).is_none() {
             self.make_room(length);
@@ -395,17 +394,21 @@ mod tests {
         all
     }
 
+    fn push(outbox: &mut Outbox, data: &[u8]) {
+        outbox.push(data.len(), data);
+    }
+
     #[test]
     fn output_leaves_in_the_order_of_the_pushes_whatever_a_write_takes() {
         for step in 1..=30 {
             let mut outbox = Outbox::default();
-            outbox.push(b"one ");
-            outbox.push(b"two ");
+            push(&mut outbox, b"one ");
+            push(&mut outbox, b"two ");
             outbox.push_kept(Bytes::from_static(b"three "));
             outbox.push_producer(Box::new(Pieces(vec![b"four ", b"five "])));
-            outbox.push(b"six ");
+            push(&mut outbox, b"six ");
             outbox.push_producer(Box::new(Pieces(vec![])));
-            outbox.push(b"seven");
+            push(&mut outbox, b"seven");
             assert_eq!(outbox.bytes(), 23, "a producer counts when it has made something");
             assert_eq!(drain(&mut outbox, step), b"one two three four five six seven", "{step}");
         }
@@ -414,7 +417,7 @@ mod tests {
     #[test]
     fn a_producer_is_asked_only_when_there_is_room() {
         let mut outbox = Outbox::default();
-        outbox.push(&[b'x'; 10]);
+        push(&mut outbox, &[b'x'; 10]);
         outbox.push_producer(Box::new(Pieces(vec![b"12345", b"67890"])));
         assert_eq!(outbox.fill(10, Kind::Stream).unwrap(), Filled::Ready);
         assert_eq!(outbox.bytes(), 10);
@@ -426,7 +429,7 @@ mod tests {
     fn an_empty_piece_waits_and_loses_nothing() {
         let mut outbox = Outbox::default();
         outbox.push_producer(Box::new(Pieces(vec![b"", b"late"])));
-        outbox.push(b" end");
+        push(&mut outbox, b" end");
         assert_eq!(outbox.fill(100, Kind::Stream).unwrap(), Filled::Waiting);
         assert_eq!(next(&outbox, 100), b"");
         assert!(!outbox.is_empty());
@@ -443,7 +446,7 @@ mod tests {
             if round % 3 == 0 {
                 outbox.push_kept(Bytes::from(piece));
             } else {
-                outbox.push(&piece);
+                push(&mut outbox, &piece);
             }
             let bytes = next(&outbox, 97);
             outbox.advance(bytes.len());
@@ -457,7 +460,7 @@ mod tests {
     fn a_tail_that_never_runs_empty_stays_small() {
         let mut outbox = Outbox::default();
         for _ in 0..10_000 {
-            outbox.push(&[1; 1000]);
+            push(&mut outbox, &[1; 1000]);
             outbox.advance(if outbox.bytes() > 20_000 { 1500 } else { 500 });
         }
         assert!(outbox.tail.capacity() <= 128 << 10, "{}", outbox.tail.capacity());
@@ -467,7 +470,7 @@ mod tests {
     fn the_pool_lends_what_was_given_back_empty_and_keeps_its_bounds() {
         let mut pool = OutboxPool::default();
         let mut outbox = pool.take();
-        outbox.push(b"left over");
+        push(&mut outbox, b"left over");
         let address: *const Outbox = &raw const *outbox;
         pool.put(outbox);
         let again = pool.take();
@@ -475,7 +478,7 @@ mod tests {
 
         for _ in 0..200 {
             let mut outbox = Box::<Outbox>::default();
-            outbox.push(&[0; 60_000]);
+            push(&mut outbox, &[0; 60_000]);
             pool.put(outbox);
         }
         assert!(pool.free.len() <= POOLED / 60_000);

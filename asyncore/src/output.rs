@@ -39,7 +39,7 @@ impl<A: 'static> Map<A> {
     #[inline(never)]
     fn push_carefully(&mut self, id: ChannelId, length: usize, data: impl PushData) -> Pushed {
         self.queue(id, length, |outbox, kind| match kind {
-            Kind::Stream => outbox.push(data),
+            Kind::Stream => outbox.push(length, data),
             Kind::Datagram => outbox.push_kept(data.into_bytes()),
         })
     }
@@ -169,6 +169,7 @@ impl<A: 'static> Map<A> {
                 entry.dispatcher.count_out(sent);
                 self.counters.bytes_out += sent as u64;
                 entry.dispatcher.active_at = low(tick);
+                self.touch_interest(id);
                 if is_limited {
                     self.has_written(id, sent);
                 }

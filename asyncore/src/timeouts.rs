@@ -289,6 +289,8 @@ impl<A: 'static> Map<A> {
         for id in std::mem::take(&mut self.checking) {
             self.check_clocks(app, id);
         }
+        // What was told may have taken its time as well.
+        self.put_marks_forward();
     }
 
     /// Bytes that moved in this turn moved before its end: that counts, as the callbacks before them may have taken long.

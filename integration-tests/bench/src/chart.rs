@@ -79,7 +79,7 @@ fn panel(out: &mut String, table: &Table, metric: &Metric, rows: &[&Row], (left,
         let (y, bar) = (top + PANEL_HEAD + at as f64 * LINE, left + NAME);
         let (text, middle, end) = (y + 12.5, y + LINE / 2.0, bar + length(*median));
         let class = match row.peer {
-            "asynchat" => "ours",
+            peer if OURS.iter().any(|ours| peer.starts_with(ours)) => "ours",
             peer if peer == table.reference => "reference",
             _ => "other",
         };
@@ -113,6 +113,9 @@ fn panel(out: &mut String, table: &Table, metric: &Metric, rows: &[&Row], (left,
 fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('"', "&quot;")
 }
+
+/// How the names of those begin that are built on the libraries here.
+const OURS: [&str; 3] = ["asynchat", "echo_server", "kv_server"];
 
 /// How many panels stand beside each other.
 const COLUMNS: usize = 2;

@@ -32,6 +32,10 @@ fn wrong_arguments_are_explained() {
         (&["echo", "--seconds=-1"], "from 0.001 to 3600"),
         (&["echo", "--seconds", "0"], "from 0.001 to 3600"),
         (&["echo", "--seconds", "1e19"], "from 0.001 to 3600"),
+        (&["kv", "-P", "0"], "not in 1.."),
+        (&["large", "--pour", "0"], "not in 1.."),
+        (&["idle", "--conversations", "0"], "not in 1.."),
+        (&["start", "--builds", "0"], "not in 1.."),
         (&["serve", "nothing"], "no server is called nothing"),
         (&["split", "--debug", "--peers", "nobody"], "not among those measured: nobody"),
     ] {

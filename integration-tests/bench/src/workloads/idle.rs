@@ -11,7 +11,7 @@ use crate::peers::ECHO;
 use crate::report::{Better, Metric, Sample};
 use crate::rounds::Plan;
 use crate::server::{Launch, Peer, Program, Server};
-use crate::workloads::echo;
+use crate::workloads::{echo, one_or_more};
 
 /// Silent conversations: memory of each, what they cost one that talks, and connections accepted a second.
 ///
@@ -19,13 +19,13 @@ use crate::workloads::echo;
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Options {
     /// How many conversations are silent; fewer where a process may have fewer descriptors.
-    #[arg(long, value_name = "N", default_value_t = 19_000)]
+    #[arg(long, value_name = "N", default_value_t = 19_000, value_parser = one_or_more())]
     conversations: usize,
 }
 
 pub(crate) fn run(bench: &mut Bench, options: &Options) -> io::Result<()> {
     let most = descriptors()?.saturating_sub(SPARE);
-    let count = options.conversations.clamp(1, most.max(1));
+    let count = options.conversations.min(most.max(1));
     if count < options.conversations {
         bench.note(format!("idle: {count} conversations, for want of descriptors (ulimit -n)"));
     }
@@ -94,7 +94,7 @@ fn descriptors() -> io::Result<usize> {
 /// their own.
 const UNFIT: &[&str] = &["python-asynchat", "redis-server", "smtp-sink"];
 
-/// Fewer conversations than these, 1000,: a page of 4 KiB more or less is over four bytes of each then.
+/// Fewer conversations than these, 1000, say little: a page of 4 KiB more or less is over four bytes of each then.
 const FEW: usize = 1000;
 
 /// Descriptors that are not for silent conversations: 256, what servers keep in reserve and open for themselves.

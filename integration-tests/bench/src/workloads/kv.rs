@@ -12,6 +12,7 @@ use crate::peers::redis;
 use crate::report::{BUSY, Better, Metric, Sample, busy};
 use crate::rounds::Plan;
 use crate::server::{Launch, Peer, Program, Server, in_time};
+use crate::workloads::one_or_more;
 
 /// Keys and values: operations for each second of processor time, driven by `redis-benchmark -c 50`.
 ///
@@ -19,10 +20,10 @@ use crate::server::{Launch, Peer, Program, Server, in_time};
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Options {
     /// Requests in flight on each connection; can be given several times.
-    #[arg(short = 'P', long, value_name = "REQUESTS", default_values_t = [1, 16])]
+    #[arg(short = 'P', long, value_name = "REQUESTS", default_values_t = [1, 16], value_parser = clap::value_parser!(u32).range(1..))]
     pipeline: Vec<u32>,
     /// Bytes of a value; can be given several times.
-    #[arg(short = 'd', long, value_name = "BYTES", default_values_t = [3, 512])]
+    #[arg(short = 'd', long, value_name = "BYTES", default_values_t = [3, 512], value_parser = one_or_more())]
     data: Vec<usize>,
 }
 

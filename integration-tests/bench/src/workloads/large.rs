@@ -10,15 +10,16 @@ use crate::load::poll::{PATIENCE, WARM_UP};
 use crate::report::{BUSY, Better, Metric, Sample, busy};
 use crate::rounds::Plan;
 use crate::server::{Launch, Peer, Program, Server};
+use crate::workloads::one_or_more;
 
 /// Large messages: 1 MiB sent back, framed by count, and a long answer from a producer.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Options {
     /// Connections that have a message in flight; can be given several times.
-    #[arg(long, value_name = "CONNS", default_values_t = [1, 16])]
+    #[arg(long, value_name = "CONNS", default_values_t = [1, 16], value_parser = one_or_more())]
     connections: Vec<usize>,
     /// The length of the long answer, in MiB.
-    #[arg(long, value_name = "MIB", default_value_t = 1024)]
+    #[arg(long, value_name = "MIB", default_value_t = 1024, value_parser = one_or_more())]
     pour: usize,
 }
 
@@ -28,7 +29,7 @@ pub(crate) fn run(bench: &mut Bench, options: &Options) -> io::Result<()> {
             echo(bench, connections, launch)
         })?;
     }
-    let length = options.pour * MIB;
+    let length = options.pour.saturating_mul(MIB);
     bench.measure(plan(bench, &format!("pour {} MiB", options.pour)), POUR, |bench, _, launch| {
         pour(bench, length, launch)
     })

@@ -10,12 +10,13 @@ use crate::report::{Better, Metric, Sample};
 use crate::rounds::{Plan, interleave, progress};
 use crate::server::{build, cargo};
 use crate::work;
+use crate::workloads::one_or_more;
 
 /// The start: crates in the tree, time of a cold release build, size of the stripped program.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Options {
     /// Builds of each program; each is from nothing, and takes a while.
-    #[arg(long, value_name = "N", default_value_t = 3)]
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = one_or_more())]
     builds: usize,
 }
 
