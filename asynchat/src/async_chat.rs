@@ -463,7 +463,7 @@ where
             cx.map.unread(cx.id, &[]);
             return outcome;
         }
-        let rest = self.framing.take_held();
+        let rest = self.framing.take_rest();
         // Told whatever became of the last piece: the loop will not say again that the input has ended.
         let ended = self.user.handle_eof(&mut Conversation::new(cx, &mut self.framing), &rest);
         outcome.and(ended)

@@ -160,10 +160,17 @@ impl Framing {
         Some(held.saturating_sub(found.terminator))
     }
 
-    /// Takes what is held: for as long as input is delivered, and [`set_held`](Self::set_held) follows, or for good.
+    /// Takes what is held, for as long as input is delivered: [`set_held`](Self::set_held) follows.
     #[inline]
     pub(crate) fn take_held(&mut self) -> Vec<u8> {
         self.splitter.extra.rare_mut().map(|rare| std::mem::take(&mut rare.held)).unwrap_or_default()
+    }
+
+    /// Takes what is held, for good: the input has ended.
+    pub(crate) fn take_rest(&mut self) -> Vec<u8> {
+        let rest = self.take_held();
+        self.forget_nothing();
+        rest
     }
 
     /// Holds what was kept of a message; an idle conversation owns no buffer.
@@ -260,3 +267,26 @@ impl Waiting {
 /// Most bytes that one read of a chat channel takes, unless set otherwise: 64 KiB, a few reads' worth of a socket's
 /// buffer.
 pub const AC_IN_BUFFER_SIZE: u32 = 64 << 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_held_leaves_no_box_behind() {
+        let mut framing = Framing::new();
+        framing.prepared();
+        let owns_box = |framing: &Framing| framing.splitter.extra.rare().is_some();
+        assert!(!owns_box(&framing));
+        // A line that was cut in two.
+        framing.set_held(b"half".to_vec());
+        assert!(owns_box(&framing));
+        assert_eq!(framing.take_held(), b"half");
+        framing.set_held(Vec::new());
+        assert!(!owns_box(&framing));
+        // One that has no end.
+        framing.set_held(b"half".to_vec());
+        assert_eq!(framing.take_rest(), b"half");
+        assert!(!owns_box(&framing));
+    }
+}

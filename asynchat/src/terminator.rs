@@ -181,11 +181,11 @@ impl Terminator {
         Self::of(&[b"\r\n", b"\n"])
     }
 
-    /// How many bytes this thread has looked at so far to find these byte strings; one that was looked at twice counts
-    /// twice.
+    /// How many bytes this thread has looked at so far to find these byte strings; one that was looked at again in a
+    /// later read counts again.
     ///
-    /// Clones count together, and most often equal terminators too: compare one with itself, before and after. It shows that the work is linear in the input. A
-    /// count, a frame, and none look at no bytes.
+    /// Clones count together, and so do equal terminators unless many others are made between them. It shows that the
+    /// work is linear in the input. A count, a frame, and none look at no bytes.
     #[must_use]
     pub fn searched(&self) -> u64 {
         match &self.kind {

@@ -192,7 +192,7 @@ impl<A: 'static> Entry<A> {
             && self.pauses == Pauses::OUTPUT
             && self.flags.has(Flags::UNSENT)
             && !self.flags.has(Flags::TIMED)
-            && self.dispatcher.queued() <= most
+            && self.dispatcher.outbox.as_ref().is_some_and(|outbox| outbox.ends_within(most))
     }
 
     /// Whether the poller is to know the channel even when it wants nothing, so that a reset is heard.

@@ -110,7 +110,7 @@ impl Extra {
     }
 
     pub(crate) fn set_peer(&mut self, peer: Option<Address>) {
-        if peer.is_some() || self.peer().is_some() {
+        if peer.is_some() {
             self.parts().peer = peer;
         }
     }

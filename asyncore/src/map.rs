@@ -363,7 +363,8 @@ impl<A: 'static> Map<A> {
     }
 
     /// Takes a channel back out of the map: its dispatcher, with what is queued, and its handler, with what that has
-    /// read. `handle_close` is not called, its timers are cancelled, and results of its blocking work are dropped.
+    /// read. `handle_close` is not called, its timers are cancelled, and results of its blocking work are dropped. Limits
+    /// of its own stay; in another map, those that were its map's are the other's.
     ///
     /// `None` when it is gone, or while one of its callbacks runs.
     pub fn remove(&mut self, id: ChannelId) -> Option<(Dispatcher, Box<dyn Channel<A>>)> {

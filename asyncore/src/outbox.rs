@@ -6,8 +6,8 @@ use std::io::IoSlice;
 use bytes::{Buf, Bytes};
 
 use crate::panics::contain;
-use crate::push::KEEP_FROM;
 use crate::push::sealed::Sealed;
+use crate::push::{KEEP_FROM, kept};
 use crate::tail::Tail;
 use crate::{Kind, Producer, Result};
 
@@ -55,10 +55,9 @@ impl Outbox {
     pub(crate) fn push(&mut self, length: usize, data: impl Sealed) -> usize {
         // A copy of so much is made once, and not into a tail that grows for it.
         if data.is_large() || length >= TAIL_LIMIT {
-            let mut kept = data.into_bytes();
-            // `AsRef` may say something else each time. A chunk of no bytes would never be written.
-            kept.truncate(length);
-            return if kept.is_empty() { 0 } else { self.push_kept(kept) };
+            let data = kept(length, data);
+            // A chunk of no bytes would never be written.
+            return if data.is_empty() { 0 } else { self.push_kept(data) };
         }
         if self.tail.room(length).is_none() {
             self.make_room(length);
@@ -110,6 +109,11 @@ impl Outbox {
     /// Whether nothing is queued, no producer either.
     pub(crate) fn is_empty(&self) -> bool {
         self.bytes() == 0 && self.queue.is_empty()
+    }
+
+    /// Whether `most` bytes are all of it: no producer makes more.
+    pub(crate) const fn ends_within(&self, most: usize) -> bool {
+        !self.has_producer() && self.bytes() <= most
     }
 
     pub(crate) const fn has_producer(&self) -> bool {
@@ -482,5 +486,21 @@ mod tests {
             pool.put(outbox);
         }
         assert!(pool.free.len() <= POOLED / 60_000);
+
+        // Of the smallest, the box is the larger part.
+        let mut pool = OutboxPool::default();
+        for _ in 0..POOLED / size_of::<Outbox>() {
+            let mut outbox = Box::<Outbox>::default();
+            push(&mut outbox, b"ten bytes.");
+            pool.put(outbox);
+        }
+        assert!(pool.free.len() * (size_of::<Outbox>() + 10) <= POOLED, "{}", pool.free.len());
+    }
+
+    #[test]
+    fn a_large_push_makes_no_tail() {
+        let mut outbox = Outbox::default();
+        push(&mut outbox, &[1; 1 << 20]);
+        assert_eq!((outbox.bytes(), outbox.tail.capacity()), (1 << 20, 0));
     }
 }

@@ -8,6 +8,7 @@ use crate::entry::{Entry, Flags};
 use crate::flush::RETRY_TIME;
 use crate::input::{NO_DATAGRAMS, is_refused};
 use crate::outbox::{Outbox, PRODUCER_LOAD};
+use crate::push::kept;
 use crate::socket::{Moved, is_short_of_memory};
 use crate::timeouts::low;
 use crate::{
@@ -40,7 +41,7 @@ impl<A: 'static> Map<A> {
     fn push_carefully(&mut self, id: ChannelId, length: usize, data: impl PushData) -> Pushed {
         self.queue(id, length, |outbox, kind| match kind {
             Kind::Stream => outbox.push(length, data),
-            Kind::Datagram => outbox.push_kept(data.into_bytes()),
+            Kind::Datagram => outbox.push_kept(kept(length, data)),
         })
     }
 

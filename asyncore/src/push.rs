@@ -48,6 +48,14 @@ impl Pushed {
     }
 }
 
+/// Data as it is kept, at most of a length that was checked.
+pub(crate) fn kept(length: usize, data: impl sealed::Sealed) -> Bytes {
+    let mut kept = data.into_bytes();
+    // `AsRef` may say something else each time.
+    kept.truncate(length);
+    kept
+}
+
 /// Copies bytes to where there is room for them.
 #[inline]
 pub(crate) fn copy(bytes: &[u8], room: &mut [u8]) -> usize {
@@ -179,3 +187,22 @@ macro_rules! several {
 
 several!(T 0, U 1);
 several!(T 0, U 1, V 2);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_length_is_copied_to_the_last_byte_and_no_further() {
+        let bytes: Vec<u8> = (1..=200).collect();
+        for length in 0..=130 {
+            let mut room = [0; 140];
+            assert_eq!(copy(&bytes[..length], &mut room[..length + 3]), length);
+            assert_eq!(room[..length], bytes[..length]);
+            assert!(room[length..].iter().all(|byte| *byte == 0), "{length}");
+            // What has no room is left out.
+            assert_eq!(copy(&bytes, &mut room[..length]), length);
+            assert_eq!(room[..length], bytes[..length]);
+        }
+    }
+}

@@ -1,4 +1,5 @@
-//! What a channel is owed when others push to it: no turn in vain, its own writes, and clocks that are right.
+//! What a channel is owed when others push to it, and while output flows: no turn in vain, its own writes, and clocks that
+//! are right.
 
 use std::cell::{Cell, RefCell};
 use std::io::{Read, Write};
@@ -7,7 +8,10 @@ use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use asyncore::{Channel, ChannelId, Context, Dispatcher, Map, Producer, Rate, Received, Result, Timeout};
+use asyncore::{
+    AC_OUT_BUFFER_SIZE, Channel, ChannelId, Context, Dispatcher, Map, Producer, Rate, Received, Result,
+    Timeout,
+};
 use bytes::Bytes;
 use integration_tests::{map, turn_until};
 
@@ -256,4 +260,74 @@ fn who_is_paused_while_its_output_flows_has_no_read_timeout() {
         while peer.read(&mut room).is_ok() {}
     }
     assert!(told.timeouts.borrow().is_empty(), "{:?}", told.timeouts.borrow());
+}
+
+/// Turns the loop for a fifth of a second, beside a peer that reads all there is.
+fn turn_beside_a_reader<A: 'static>(map: &mut Map<A>, app: &mut A, peer: &mut UnixStream) {
+    let (began, mut room) = (Instant::now(), vec![0; 1 << 20]);
+    while began.elapsed() < Duration::from_millis(200) {
+        map.poll(app, Some(Duration::from_millis(1))).unwrap();
+        while peer.read(&mut room).is_ok() {}
+    }
+}
+
+#[test]
+fn who_is_paused_by_its_own_producers_is_told_of_no_input() {
+    // Together they count for less than a write takes, or for more.
+    for producers in [40, 100] {
+        let (mut peer, here) = UnixStream::pair().unwrap();
+        peer.set_nonblocking(true).unwrap();
+        let mut map = map();
+        let id = map.add(here, Told::default()).unwrap();
+        map.pause_when_high(id, true);
+        map.poll(&mut (), Some(Duration::ZERO)).unwrap();
+        for _ in 0..producers {
+            map.push_with_producer(id, Endless);
+        }
+        peer.write_all(b"a question").unwrap();
+        let before = map.counters();
+        turn_beside_a_reader(&mut map, &mut (), &mut peer);
+        let events = map.counters().events - before.events;
+        let turns = map.counters().turns - before.turns;
+        // The socket may have had no room for a write now and then.
+        assert!(events < 10 + turns / 4, "{events} events in {turns} turns");
+    }
+}
+
+#[test]
+fn who_is_paused_by_its_own_output_has_no_read_timeout_in_a_slow_turn() {
+    const SILENCE: Duration = Duration::from_millis(150);
+    let deadline = Instant::now() + integration_tests::DEADLINE;
+    loop {
+        let (_peer, here) = UnixStream::pair().unwrap();
+        let (mut there, slow) = UnixStream::pair().unwrap();
+        let mut map = map();
+        let told = Told::default();
+        let id = map.add(here, told.clone()).unwrap();
+        map.pause_when_high(id, true);
+        let (other, _other) = UnixStream::pair().unwrap();
+        let other = map.add(other, Told::default()).unwrap();
+        map.add(slow, Slow { other, act: Act::Send, at: Rc::default() }).unwrap();
+        map.poll(&mut (), Some(Duration::ZERO)).unwrap();
+        let began = Instant::now();
+        map.set_timeout(id, Timeout::Read, Some(SILENCE));
+        // In a turn, whose write takes half of it and leaves it high.
+        map.after(Duration::ZERO, move |map, ()| {
+            map.push(id, vec![0; 2 * AC_OUT_BUFFER_SIZE - 1]);
+        });
+        map.poll(&mut (), Some(Duration::ZERO)).unwrap();
+        let before = began.elapsed();
+        assert!((1..=AC_OUT_BUFFER_SIZE).contains(&map.queued()), "{} bytes are queued", map.queued());
+        there.write_all(b"x").unwrap();
+        map.poll(&mut (), Some(Duration::ZERO)).unwrap();
+        assert_eq!(map.queued(), 0);
+        let resumed = Instant::now();
+        map.poll(&mut (), Some(Duration::ZERO)).unwrap();
+        // On a slow machine the time may have run out while it did read.
+        if before + resumed.elapsed() < SILENCE {
+            assert!(told.timeouts.borrow().is_empty(), "{:?}", told.timeouts.borrow());
+            return;
+        }
+        assert!(Instant::now() < deadline, "two turns take longer than the timeout each time");
+    }
 }

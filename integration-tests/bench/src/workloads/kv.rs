@@ -20,7 +20,7 @@ use crate::workloads::one_or_more;
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Options {
     /// Requests in flight on each connection; can be given several times.
-    #[arg(short = 'P', long, value_name = "REQUESTS", default_values_t = [1, 16], value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(short = 'P', long, value_name = "REQUESTS", default_values_t = [1, 16], value_parser = clap::value_parser!(u32).range(1..=MOST_IN_FLIGHT))]
     pipeline: Vec<u32>,
     /// Bytes of a value; can be given several times.
     #[arg(short = 'd', long, value_name = "BYTES", default_values_t = [3, 512], value_parser = one_or_more())]
@@ -122,6 +122,9 @@ const PEERS: &[Peer] = &[
 ];
 
 /// The tests of `redis-benchmark`, in an order in which each finds what it needs; and how busy the server is in them.
+/// Most requests in flight on a connection: 10,000; more at once show nothing new.
+const MOST_IN_FLIGHT: i64 = 10_000;
+
 const METRICS: &[Metric] = &[
     Metric { name: "ping_inline", head: "PING inline/CPU s", better: Better::More },
     Metric { name: "ping_mbulk", head: "PING/CPU s", better: Better::More },
