@@ -18,10 +18,9 @@ use memchr::memchr;
 ///
 /// Places are counted from the end of the chunk, which stays where it is while the input is consumed. All inputs between
 /// two [`Ahead::default`]s must be ends of one chunk, each within the one before.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(crate) struct Ahead {
-    /// The byte, as a word: with padding in it, this would be copied in pieces that wait for one another.
-    byte: usize,
+    byte: u8,
     /// Where the byte stands in the block: the lowest bit is the block's first place.
     hits: u64,
     /// From the start of the block to the end of the chunk.
@@ -40,13 +39,12 @@ impl Ahead {
     #[inline(always)]
     pub(crate) fn find(&mut self, byte: u8, input: &[u8], searched: &Cell<u64>) -> Option<usize> {
         loop {
-            if self.hits == 0 || self.byte != usize::from(byte) {
-                let unseen =
-                    if self.byte == usize::from(byte) { self.unseen().min(input.len()) } else { input.len() };
+            if self.hits == 0 || self.byte != byte {
+                let unseen = if self.byte == byte { self.unseen().min(input.len()) } else { input.len() };
                 if unseen == 0 {
                     return None;
                 }
-                self.byte = usize::from(byte);
+                self.byte = byte;
                 (self.hits, self.block) = look(byte, &input[input.len() - unseen..]);
                 searched.set(searched.get() + (unseen - self.unseen()) as u64);
                 if self.hits == 0 {

@@ -4,7 +4,7 @@
 use std::cell::{Cell, RefCell};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, UdpSocket};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -240,6 +240,18 @@ fn bytes_that_change_their_length_pass_no_limit_and_cost_no_turns() {
         map.poll(&mut (), Some(Duration::ZERO)).unwrap();
         assert!(reader.join().unwrap() <= lengths[0] as u64);
     }
+}
+
+#[test]
+fn a_datagram_that_changes_its_length_passes_no_limit() {
+    let (peer, here) = UnixDatagram::pair().unwrap();
+    let mut map: Map = map();
+    let id = map.add(here, Told::default()).unwrap();
+    map.push(id, &Fickle { lengths: [10, 4 << 20, 4 << 20], asked: Cell::new(0), bytes: vec![1; 4 << 20] });
+    assert_eq!(map.queued(), 10);
+    map.poll(&mut (), Some(Duration::ZERO)).unwrap();
+    peer.set_read_timeout(Some(integration_tests::DEADLINE)).unwrap();
+    assert_eq!(peer.recv(&mut [0; 100]).unwrap(), 10);
 }
 
 #[test]
