@@ -4,7 +4,7 @@
 //! answer is the front one's. With PIPELINING (RFC 2449) the second queue is longer than one; nothing else differs. Longer
 //! answers are dot-stuffed texts, for which the terminator switches.
 //!
-//! There is no TLS here, so a password goes in clear text unless the server offers APOP, which hides it poorly.
+//! It speaks clear text, so a password goes in clear text unless the server offers APOP, which hides it poorly.
 
 #[path = "pop3_probe/command.rs"]
 mod command;

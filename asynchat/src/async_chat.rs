@@ -453,6 +453,16 @@ where
         self.user.handle_connect(&mut Conversation::new(cx, &mut self.framing))
     }
 
+    /// What was received before came in clear text: it is dropped, and never read as if it had come under TLS.
+    fn handle_tls(&mut self, cx: &mut Context<'_, A>) -> Result {
+        let dropped = self.framing.take_input().len();
+        self.framing.discard_incoming();
+        if dropped > 0 {
+            tracing::warn!(id = %cx.id, dropped, "input in clear text before TLS dropped");
+        }
+        self.user.handle_tls(&mut Conversation::new(cx, &mut self.framing))
+    }
+
     fn handle_eof(&mut self, cx: &mut Context<'_, A>) -> Result {
         let outcome = self.feed_end(cx);
         if !cx.map.is_open(cx.id) {

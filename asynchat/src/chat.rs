@@ -75,6 +75,16 @@ pub trait Chat<A: 'static = ()>: 'static {
         Ok(())
     }
 
+    /// TLS is there (feature `tls`): the handshake that [`Map::start_tls`](asyncore::Map::start_tls) began is done. What was
+    /// received before and not delivered is dropped; what is known from it, most protocols have the peer say again.
+    ///
+    /// # Errors
+    ///
+    /// What it returns goes to [`handle_error`](Self::handle_error).
+    fn handle_tls(&mut self, _cx: &mut Conversation<'_, A>) -> Result {
+        Ok(())
+    }
+
     /// The peer has ended its side. `rest` is what was kept of a message without an end.
     ///
     /// The default closes the channel when its blocking work is answered and what is queued has been sent.

@@ -191,6 +191,18 @@ impl<'a, A: 'static> Conversation<'a, A> {
         self.map.replace(self.id, handler)
     }
 
+    /// Begins TLS: see [`Map::start_tls`]. Push the answer in clear text before.
+    ///
+    /// Nothing more is delivered before the handshake is done. What has been received and not delivered is dropped then.
+    ///
+    /// # Errors
+    ///
+    /// As [`Map::start_tls`].
+    #[cfg(feature = "tls")]
+    pub fn start_tls(&mut self, session: impl Into<asyncore::TlsSession>) -> Result {
+        self.map.start_tls(self.id, session)
+    }
+
     /// Calls `f` with another channel's handler, if that is a `T`: see [`Map::with`]. A chat channel's is an
     /// [`AsyncChat`]; for its chat take [`with_chat`](Self::with_chat).
     pub fn with<T: Channel<A>, R>(

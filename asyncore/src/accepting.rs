@@ -124,6 +124,16 @@ impl<A: 'static> Map<A> {
                 if seat.is_some() {
                     accepted.rare().seat = seat;
                 }
+                #[cfg(feature = "tls")]
+                if let Some(server) = &gate.tls {
+                    match server.session() {
+                        Ok(session) => accepted.rare().tls = Some(session),
+                        Err(error) => {
+                            tracing::warn!(%id, peer = %accepted.peer(), %error, "no TLS: connection closed");
+                            return None;
+                        }
+                    }
+                }
                 Some(accepted)
             }
             Err(why) => {
@@ -139,6 +149,11 @@ impl<A: 'static> Map<A> {
     /// [`close_when_done`](Self::close_when_done).
     fn refuse(&mut self, gate: &Rc<Gate>, mut refused: Dispatcher) {
         if gate.refusal.is_empty() {
+            return;
+        }
+        // Who expects TLS does not read a line, and a handshake is more than is owed.
+        #[cfg(feature = "tls")]
+        if gate.tls.is_some() {
             return;
         }
         let Some(seat) = gate.leave() else {

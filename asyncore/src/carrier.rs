@@ -52,6 +52,33 @@ pub(crate) trait Carrier: fmt::Debug {
         true
     }
 
+    /// Goes on with what comes before the first byte, as TLS has it: whether that is done.
+    fn handshake(&mut self) -> io::Result<bool> {
+        Ok(true)
+    }
+
+    /// Whether it has input that no event tells of.
+    fn holds_input(&mut self) -> bool {
+        false
+    }
+
+    /// Whether it has output of its own that is not in the channel's queue.
+    fn holds_output(&self) -> bool {
+        false
+    }
+
+    /// What was offered to a write that took nothing is dropped, and not offered again.
+    fn forget_offered(&mut self) {}
+
+    /// It will be dropped, and nothing that was queued for it with it: a word to the peer, if there is one to be said.
+    fn say_end(&mut self) {}
+
+    /// The TLS session over it.
+    #[cfg(feature = "tls")]
+    fn session(&self) -> Option<&rustls::Connection> {
+        None
+    }
+
     /// The error that waits to be told, if any.
     fn take_error(&self) -> Option<io::Error> {
         None

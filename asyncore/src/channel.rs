@@ -98,6 +98,18 @@ pub trait Channel<A: 'static = ()>: Any {
         Ok(())
     }
 
+    /// TLS is there (feature `tls`): the handshake that [`Map::start_tls`](crate::Map::start_tls) began is done.
+    /// [`Dispatcher::tls`](crate::Dispatcher::tls) says what was agreed on, and who the peer is.
+    ///
+    /// What was known of the peer before, it said in clear text; most protocols have it say so again (RFC 3207 section 4.2).
+    ///
+    /// # Errors
+    ///
+    /// What it returns goes to [`handle_error`](Self::handle_error).
+    fn handle_tls(&mut self, _cx: &mut Context<'_, A>) -> Result {
+        Ok(())
+    }
+
     /// Connections wait on a listening channel. The default accepts them, and hands each to
     /// [`handle_accepted`](Self::handle_accepted); what fails there, fails for that connection alone.
     ///

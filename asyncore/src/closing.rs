@@ -1,5 +1,6 @@
 //! The ways a channel ends: at once, when done, one side only, or with the whole map.
 
+use std::io::ErrorKind;
 use std::time::Duration;
 
 use crate::deadline::Due;
@@ -34,11 +35,11 @@ impl<A: 'static> Map<A> {
         let dispatcher = &mut entry.dispatcher;
         match dispatcher.state {
             State::Draining | State::Lingering | State::Closed => return,
-            State::Connecting if dispatcher.outbox.is_some() => {
+            State::Connecting | State::Handshaking if dispatcher.outbox.is_some() => {
                 dispatcher.rare().when_connected = Some(Ending::Close);
                 return;
             }
-            State::Created | State::Listening | State::Connecting => {
+            State::Created | State::Listening | State::Connecting | State::Handshaking => {
                 let reason = if shutting_down { CloseReason::ShutDown } else { CloseReason::Local };
                 return self.close_as(id, reason);
             }
@@ -77,7 +78,7 @@ impl<A: 'static> Map<A> {
                 self.touch(id);
                 self.make_unsent(id);
             }
-            State::Connecting => {
+            State::Connecting | State::Handshaking => {
                 entry.dispatcher.rare().when_connected.get_or_insert(Ending::ShutdownWrite);
             }
             // With both sides over there is nothing left to do.
@@ -156,8 +157,9 @@ impl<A: 'static> Map<A> {
         let outbox = entry.dispatcher.outbox.take();
         let unsent = outbox.as_ref().map_or(0, |outbox| outbox.bytes());
         tracing::debug!(%id, peer = %entry.dispatcher.peer(), %reason, unsent, "channel closed");
-        if let Some(outbox) = outbox {
-            self.recycle(outbox);
+        match outbox {
+            Some(outbox) => self.recycle(outbox),
+            None => entry.dispatcher.socket.say_end(),
         }
         if !planted!(TimerKeptAfterClose) {
             self.cancel_timers(timers);
@@ -222,11 +224,14 @@ impl<A: 'static> Map<A> {
         if seen_eof || dispatcher.kind == Kind::Datagram || !dispatcher.socket.half_closes() {
             return self.close_as(id, CloseReason::Local);
         }
-        if let Err(error) = dispatcher.shutdown_write() {
-            tracing::debug!(%id, %error, "the connection was lost before its end");
-            return self.close_as(id, CloseReason::Local);
+        match dispatcher.shutdown_write() {
+            Ok(()) => dispatcher.state = State::Lingering,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return self.end_later(id),
+            Err(error) => {
+                tracing::debug!(%id, %error, "the connection was lost before its end");
+                return self.close_as(id, CloseReason::Local);
+            }
         }
-        dispatcher.state = State::Lingering;
         self.set_linger_deadline(id);
         self.touch_interest(id);
     }
@@ -237,6 +242,7 @@ impl<A: 'static> Map<A> {
         let socket = &entry.dispatcher.socket;
         match if socket.half_closes() { entry.dispatcher.shutdown_write() } else { Ok(()) } {
             Ok(()) => entry.dispatcher.state = State::WriteClosed,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return self.end_later(id),
             Err(error) => {
                 if let Err(error) = self.lost(id, error) {
                     tracing::debug!(%id, %error, "writing could not be ended");
@@ -250,14 +256,33 @@ impl<A: 'static> Map<A> {
         }
     }
 
-    /// A channel that was removed while it ended comes back, and goes on ending.
-    pub(crate) fn end_again(&mut self, id: ChannelId, state: State) {
+    /// The socket has no room for the last word of TLS: it is said when there is some.
+    fn end_later(&mut self, id: ChannelId) {
+        let Some(Entry { dispatcher, flags, .. }) = Self::entry_in(&mut self.slots, id) else { return };
+        flags.set(Flags::BLOCKED);
+        let has_deadline = dispatcher.rare_ref().is_some_and(|rare| rare.deadline.is_some());
+        if dispatcher.state == State::Draining && !has_deadline {
+            self.set_drain_deadline(id);
+        }
+        self.touch_interest(id);
+    }
+
+    /// A channel that was removed while it ended, or shook hands, comes back and goes on with that.
+    pub(crate) fn go_on(&mut self, id: ChannelId, state: State) {
         match state {
             State::Lingering => self.set_linger_deadline(id),
             State::Draining => self.set_drain_deadline(id),
+            State::Handshaking => self.set_handshake_deadline(id),
             _ => {}
         }
         self.make_unsent(id);
+    }
+
+    /// A handshake may take so long.
+    pub(crate) fn set_handshake_deadline(&mut self, id: ChannelId) {
+        if let Some(wait) = self.limits(id).map(|limits| limits.handshake_time) {
+            self.set_deadline(id, wait, Due::Handshake(id));
+        }
     }
 
     /// A lingering channel waits so long for its peer's end.

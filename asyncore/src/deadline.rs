@@ -20,6 +20,8 @@ pub(crate) enum Due {
     Accept(ChannelId),
     /// A channel's clocks are to be looked at.
     Check(ChannelId),
+    /// A handshake has had its time.
+    Handshake(ChannelId),
     /// A channel that connects to a host tries its next address.
     Attempt(ChannelId),
     /// A timer comes.
@@ -95,7 +97,7 @@ impl<A: 'static> Map<A> {
         self.world.now()
     }
 
-    /// Sets the one deadline of a channel that closes, or of a listener that pauses.
+    /// Sets the one deadline of a channel that closes or shakes hands, or of a listener that pauses.
     pub(crate) fn set_deadline(&mut self, id: ChannelId, after: Duration, due: Due) {
         let now = self.time();
         let Some(entry) = Self::entry_in(&mut self.slots, id) else { return };

@@ -61,8 +61,9 @@ pub struct Dispatcher {
 /// Created ──► Listening ─────────────────────────────────────────────┐
 ///    │                                                               ▼
 ///    └─► Connecting ─► Open ─► PeerClosed ──────► Draining ───────► Closed
-///                       │ └──────────────────────────▲ └► Lingering ─▲
-///                       └─► Finishing ─► WriteClosed ┴───────────────┘
+///                  │   ▲ │ └────────────────────────▲ └► Lingering ─▲
+///                  ▼   ▼ └─► Finishing ─► WriteClosed ┴─────────────┘
+///               Handshaking
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -73,6 +74,8 @@ pub enum State {
     Listening,
     /// A connect is under way.
     Connecting,
+    /// A TLS handshake is under way (feature `tls`); what is pushed waits.
+    Handshaking,
     /// Reads and writes; a datagram socket is always open.
     Open,
     /// The peer has ended its side, or there is none to read, as of a pipe that is written; writing goes on.
@@ -95,6 +98,7 @@ impl fmt::Display for State {
             Self::Created => "created",
             Self::Listening => "listening",
             Self::Connecting => "connecting",
+            Self::Handshaking => "handshaking",
             Self::Open => "open",
             Self::PeerClosed => "peer closed",
             Self::Finishing => "finishing",
@@ -304,7 +308,7 @@ impl Dispatcher {
 
     /// A channel without a map is to close when done: it goes on with that once it is in one again.
     pub(crate) fn end(&mut self) {
-        if self.state == State::Connecting {
+        if matches!(self.state, State::Connecting | State::Handshaking) {
             self.rare().when_connected = Some(Ending::Close);
         }
         self.state = match self.state {
@@ -354,6 +358,10 @@ impl Dispatcher {
     pub fn send(&mut self, data: &[u8]) -> io::Result<usize> {
         if self.outbox.is_some() {
             return Ok(0);
+        }
+        #[cfg(feature = "tls")]
+        if self.tls().is_some() {
+            return Err(misuse("what goes under TLS is sent by a map"));
         }
         match self.socket.send(data)? {
             Moved::Bytes(sent) => {

@@ -171,6 +171,7 @@ impl<A: 'static> Entry<A> {
             State::Listening => Interest { read: self.pauses.is_empty(), write: false },
             State::Connecting if self.dispatcher.awaits_no_event() => Interest::NONE,
             State::Connecting => Interest::WRITE,
+            State::Handshaking => Interest { read: true, write: self.dispatcher.socket.holds_output() },
             State::Open | State::PeerClosed => {
                 // `handle_write` waits for an empty queue, and the queue may wait for its producer.
                 let has_room = self.dispatcher.outbox.is_none();

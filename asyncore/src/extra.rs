@@ -34,7 +34,7 @@ struct Parts {
 pub(crate) struct Rare {
     /// The result of a connect that was known at once, until the loop reports it.
     pub(crate) connected: Option<io::Result<()>>,
-    /// The deadline of a closing channel or of a listener's pause.
+    /// The deadline of a closing channel, of a handshake, or of a listener's pause.
     pub(crate) deadline: Option<DeadlineKey>,
     /// The marks of its clocks, if it has those that need some.
     pub(crate) clocks: Option<Box<Clocks>>,
@@ -60,6 +60,9 @@ pub(crate) struct Rare {
     pub(crate) gate: Option<Rc<Gate>>,
     /// Of what a listener with bounds has accepted: its place in them.
     pub(crate) seat: Option<Seat>,
+    /// The TLS that begins once it is connected.
+    #[cfg(feature = "tls")]
+    pub(crate) tls: Option<crate::TlsSession>,
     /// Its part in connecting to a host.
     pub(crate) racing: Option<Racing>,
 }

@@ -203,7 +203,7 @@ impl<A: 'static> Map<A> {
             && flags.has(Flags::HIGH)
             && outbox.is_none_or(|outbox| !outbox.has_producer())
             // One that connects hears of that first.
-            && !matches!(state, State::Created | State::Connecting)
+            && !matches!(state, State::Created | State::Connecting | State::Handshaking)
             && !flags.has(Flags::CONNECT_DUE);
         if let Some(outbox) = dispatcher.outbox.take_if(|outbox| outbox.is_empty()) {
             self.outboxes.put(outbox);

@@ -18,6 +18,8 @@ pub(crate) struct Gate {
     prefix_v6: u32,
     pub(crate) accept_budget: Option<usize>,
     pub(crate) refusal: Bytes,
+    #[cfg(feature = "tls")]
+    pub(crate) tls: Option<crate::TlsServer>,
     waits: bool,
     /// Connections that were let in and are not closed yet.
     open: Cell<usize>,
@@ -51,6 +53,8 @@ impl Gate {
             prefix_v6: u32::from(options.prefix_v6),
             accept_budget: options.accept_budget,
             refusal: options.refusal.clone(),
+            #[cfg(feature = "tls")]
+            tls: options.tls.clone(),
             waits: options.when_full == WhenFull::Wait,
             open: Cell::new(0),
             from: RefCell::default(),

@@ -95,7 +95,9 @@ impl<A: 'static> Map<A> {
         let most = most.min(LARGEST_READ);
         match dispatcher.state {
             State::Open | State::Finishing | State::WriteClosed if !entry.flags.has(Flags::EOF_SEEN) => {}
-            State::Created | State::Connecting | State::Listening => return Ok(Received::WouldBlock),
+            State::Created | State::Connecting | State::Handshaking | State::Listening => {
+                return Ok(Received::WouldBlock);
+            }
             _ => return Ok(Received::End),
         }
         if most == 0 {

@@ -64,13 +64,13 @@
 //!
 //! - `testing`: a simulated map, for tests: `testing::Simulation`.
 //! - `listenfd`: the listeners that a service manager started the program with, with `Map::listen_inherited`.
+//! - `tls`: TLS over streams, from their first byte or in mid-stream, with `Map::start_tls` and `ListenOptions::tls`.
 //! - `signals`: signals as a channel of the map, with `Map::add_signal` and `Map::shutdown_on_signals`.
 //!
 //! # What it does not do
 //!
 //! - Run callbacks of one map in parallel. One that takes a second stops all of it for a second, unless it hands its work
 //!   on.
-//! - TLS: it does not exist here.
 //! - Windows, and systems whose poller has no level-triggered events. It is tested on Linux.
 
 #![warn(
@@ -123,6 +123,8 @@ mod file;
 mod flush;
 mod gate;
 mod histogram;
+#[cfg(feature = "tls")]
+mod handshake;
 mod host;
 mod id;
 #[cfg(feature = "listenfd")]
@@ -148,6 +150,8 @@ mod remote;
 mod remotes;
 mod replace;
 mod resolve;
+#[cfg(feature = "tls")]
+mod secured;
 mod serve;
 mod short_bytes;
 #[cfg(feature = "signals")]
@@ -164,6 +168,8 @@ mod throttle;
 mod timeouts;
 mod timer;
 mod timing;
+#[cfg(feature = "tls")]
+mod tls;
 mod tuning;
 mod turn;
 mod unread;
@@ -187,7 +193,7 @@ pub use id::ChannelId;
 pub use inherited::inherited_listeners;
 pub use input::Received;
 pub use limits::{
-    AC_OUT_BUFFER_SIZE, ACCEPT_BUDGET, BACKLOG, DRAIN_TIME, HIGH_MARK, JOBS, LINGER_BYTES, LINGER_TIME,
+    AC_OUT_BUFFER_SIZE, ACCEPT_BUDGET, BACKLOG, DRAIN_TIME, HANDSHAKE_TIME, HIGH_MARK, JOBS, LINGER_BYTES, LINGER_TIME,
     LOW_MARK, Limits, ListenOptions, MAP_OUTPUT_LIMIT, MOST_WORKERS, OUTPUT_LIMIT, OnFull, Options, POSTS,
     READ_BUDGET, REFUSALS, SLOW_CALLBACK, SPARE_DESCRIPTORS, WORKERS_BESIDE_PROCESSORS, Wait, WhenFull,
 };
@@ -199,6 +205,8 @@ pub use reason::{CloseReason, Timeout};
 pub use remote::{POST_BUDGET, PostError, Remote};
 pub use remotes::Remotes;
 pub use short_bytes::ShortBytes;
+#[cfg(feature = "tls")]
+pub use rustls;
 #[cfg(feature = "signals")]
 pub use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 pub use snapshot::{ChannelSnapshot, Pause, Snapshot};
@@ -206,6 +214,8 @@ pub use socket::{Family, Kind};
 pub use threads::{FAREWELL_TIME, Thread, serve_threads, serve_threads_with};
 pub use timer::TimerId;
 pub use timing::Timings;
+#[cfg(feature = "tls")]
+pub use tls::{Identity, TlsClient, TlsClientOptions, TlsServer, TlsServerOptions, TlsSession};
 
 /// Any error: what callbacks return and what the map answers with.
 pub type Error = Box<dyn std::error::Error + Send + Sync>;

@@ -52,6 +52,8 @@ pub struct Limits {
     /// [`Map::set_timeout`](crate::Map::set_timeout). They count in milliseconds, at least one. A channel that closes when
     /// done has its drain and linger times instead.
     pub connect_time: Option<Duration>,
+    /// How long a TLS handshake may take, [`HANDSHAKE_TIME`] by default.
+    pub handshake_time: Duration,
     /// How long a channel may stay without a byte either way, at most 24 days. It costs nothing for each byte: the time
     /// of the last one is looked at when this much has passed. A peer that sends a byte now and then is never idle:
     /// see [`min_rate`](Self::min_rate) and [`total_time`](Self::total_time).
@@ -93,6 +95,7 @@ impl Default for Limits {
             linger_bytes: LINGER_BYTES,
             drain_time: DRAIN_TIME,
             connect_time: None,
+            handshake_time: HANDSHAKE_TIME,
             idle_time: None,
             read_time: None,
             write_time: None,
@@ -167,6 +170,10 @@ pub struct ListenOptions {
     /// peer that does not go costs a descriptor for the `linger_time` of its [`limits`](Self::limits). [`REFUSALS`] at a
     /// time are given that; who is refused beyond is sent the line once, and closed.
     pub refusal: Bytes,
+    /// TLS on what is accepted, from its first byte on (feature `tls`). `None`, the default, is clear text. Who is refused
+    /// is closed without a [`refusal`](Self::refusal) then.
+    #[cfg(feature = "tls")]
+    pub tls: Option<crate::TlsServer>,
     /// What happens when [`total`](Self::total) is reached; [`WhenFull::Wait`] by default.
     pub when_full: WhenFull,
 }
@@ -183,6 +190,8 @@ impl Default for ListenOptions {
             backlog: BACKLOG,
             reuse_port: false,
             refusal: Bytes::new(),
+            #[cfg(feature = "tls")]
+            tls: None,
             when_full: WhenFull::Wait,
         }
     }
@@ -291,6 +300,10 @@ pub const AC_OUT_BUFFER_SIZE: usize = 64 << 10;
 
 /// Most bytes that a channel receives in one turn: 256 KiB, four reads of the usual size; then the others get theirs.
 pub const READ_BUDGET: usize = 256 << 10;
+
+/// How long a TLS handshake may take: 30 s, several round trips of a slow line. nginx and HAProxy wait as long or longer for
+/// a client; without a bound a silent peer would hold its place for ever.
+pub const HANDSHAKE_TIME: Duration = Duration::from_secs(30);
 
 /// How long a channel lingers for its peer's end: 2 s, several round trips of a slow line.
 pub const LINGER_TIME: Duration = Duration::from_secs(2);

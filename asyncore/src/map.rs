@@ -246,6 +246,10 @@ impl<A: 'static> Map<A> {
                 due |= dispatcher.has_connect_result();
                 flags.put(Flags::RACING, dispatcher.is_racing());
             }
+            State::Handshaking => {
+                flags.set(Flags::CONNECT_DUE);
+                due = true;
+            }
             // What it accepts takes its limits from it.
             State::Listening => {
                 dispatcher.extra.limits_mut(&self.limits);
@@ -281,9 +285,11 @@ impl<A: 'static> Map<A> {
         if due {
             self.make_ready(id);
         }
-        if matches!(state, State::Finishing | State::Draining | State::Lingering) {
-            self.end_again(id, state);
+        if matches!(state, State::Handshaking | State::Finishing | State::Draining | State::Lingering) {
+            self.go_on(id, state);
         }
+        #[cfg(feature = "tls")]
+        self.start_tls_when_added(id)?;
         self.start_clocks(id);
         if flags.has(Flags::RACING) {
             self.begin_race(id);

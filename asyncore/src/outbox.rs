@@ -205,6 +205,18 @@ impl Outbox {
         self.queue.is_empty().then(|| &self.tail.bytes()[self.sent..])
     }
 
+    /// Appends a copy of all bytes that are made.
+    #[cfg(feature = "tls")]
+    pub(crate) fn copy_to(&self, copy: &mut Vec<u8>) {
+        for chunk in &self.queue {
+            if let Chunk::Copied(data) | Chunk::Kept(data) = chunk {
+                copy.extend_from_slice(data);
+            }
+        }
+        copy.extend_from_slice(self.tail.bytes());
+        copy.drain(..self.sent);
+    }
+
     /// Drops the first `written` bytes, which are sent.
     pub(crate) fn advance(&mut self, mut written: usize) {
         debug_assert!(written <= self.bytes(), "more was written than was queued");

@@ -83,7 +83,8 @@ impl<A: 'static> Map<A> {
         ids.into_iter().filter(|id| push(*id.borrow()).is_queued()).count()
     }
 
-    /// Sends at once what the socket takes, past the queue: how many bytes.
+    /// Sends at once what the socket takes, past the queue: how many bytes. Under TLS they are queued after all, as many as a
+    /// record takes.
     ///
     /// 0 when the socket would block, when the channel cannot write (any more), while output is queued, so that bytes never
     /// overtake, and while the channel's rate limit or the system's memory allows none. For channels that keep their own buffer: say `writable` until all is sent.
@@ -100,10 +101,22 @@ impl<A: 'static> Map<A> {
         {
             return Ok(0);
         }
+        #[cfg(feature = "tls")]
+        if entry.dispatcher.tls().is_some() {
+            return Ok(self.send_in_record(id, data));
+        }
         if entry.flags.has(Flags::WRITE_RATE) {
             return self.send_at_rate(id, data);
         }
         self.send_now(id, data)
+    }
+
+    /// [`send`](Self::send) under TLS: what a record takes is queued, for a record that has begun cannot be taken back.
+    #[cfg(feature = "tls")]
+    #[cold]
+    fn send_in_record(&mut self, id: ChannelId, data: &[u8]) -> usize {
+        let record = data.get(..RECORD_SIZE).unwrap_or(data);
+        if self.push(id, record).is_queued() { record.len() } else { 0 }
     }
 
     /// [`send`](Self::send), as much as the channel's rate limit allows.
@@ -191,6 +204,7 @@ impl<A: 'static> Map<A> {
         }
         self.counters.pushes += u64::from(pushes);
         let dropped = outbox.bytes();
+        entry.dispatcher.socket.forget_offered();
         self.recycle(outbox);
         // The write at the end of the turn finds no queue, and goes on with what follows an empty one.
         self.make_unsent(id);
@@ -204,7 +218,7 @@ impl<A: 'static> Map<A> {
         match dispatcher.state {
             State::Open | State::PeerClosed => {}
             State::Closed => return Pushed::Gone,
-            State::Created | State::Connecting if !dispatcher.is_to_finish() => {}
+            State::Created | State::Connecting | State::Handshaking if !dispatcher.is_to_finish() => {}
             _ => return Pushed::Closing,
         }
         let limits = dispatcher.extra.limits(&self.limits);
@@ -273,3 +287,7 @@ impl<A: 'static> Map<A> {
         self.outboxes.put(outbox);
     }
 }
+
+/// Most bytes of a TLS record: 16 KiB (RFC 8446 section 5.1).
+#[cfg(feature = "tls")]
+const RECORD_SIZE: usize = 16 << 10;

@@ -29,6 +29,10 @@ pub enum CloseReason {
     TooLong,
     /// What came was not what the protocol allows.
     Malformed,
+    /// TLS failed: the handshake was refused by either side, or a record was not genuine.
+    Tls,
+    /// The peer's end came without the word of TLS for it (`close_notify`): what came before may not be all.
+    Truncated,
     /// The peer did not read, and the queued output went over its limit.
     OutputFull,
     /// A limit of the system or of the map kept the channel from being served.
@@ -49,6 +53,8 @@ pub enum Timeout {
     Transport,
     /// Nobody answered the channel's connect: [`Limits::connect_time`](crate::Limits::connect_time).
     Connect,
+    /// A TLS handshake was not done: [`Limits::handshake_time`](crate::Limits::handshake_time).
+    Handshake,
     /// No byte moved, either way: [`Limits::idle_time`](crate::Limits::idle_time).
     Idle,
     /// Nothing was received: [`Limits::read_time`](crate::Limits::read_time).
@@ -78,6 +84,9 @@ impl CloseReason {
             | io::ErrorKind::NetworkDown
             | io::ErrorKind::AddrNotAvailable => Some(Self::Unreachable),
             io::ErrorKind::TimedOut => Some(Self::TimedOut(Timeout::Transport)),
+            io::ErrorKind::UnexpectedEof => Some(Self::Truncated),
+            #[cfg(feature = "tls")]
+            _ if error.get_ref().is_some_and(|error| error.is::<rustls::Error>()) => Some(Self::Tls),
             _ => match Errno::from_io_error(error)? {
                 Errno::SHUTDOWN | Errno::BADF => Some(Self::Reset),
                 #[cfg(not(any(target_os = "haiku", target_os = "espidf", target_os = "vita")))]
@@ -115,8 +124,11 @@ impl fmt::Display for CloseReason {
             Self::TimedOut(Timeout::Total) => "time is up",
             Self::TimedOut(Timeout::Rate) => "peer too slow",
             Self::TimedOut(Timeout::Drain) => "peer did not take the rest in time",
+            Self::TimedOut(Timeout::Handshake) => "TLS handshake not done in time",
             Self::TooLong => "message too long",
             Self::Malformed => "malformed input",
+            Self::Tls => "TLS failed",
+            Self::Truncated => "closed by the peer without an end of TLS",
             Self::OutputFull => "peer does not read",
             Self::Limit => "limit reached",
             Self::HandlerError => "error in a callback",

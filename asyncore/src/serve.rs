@@ -8,7 +8,7 @@ use crate::interest::Interest;
 use crate::map::Serving;
 use crate::poller::Event;
 use crate::socket::Moved;
-use crate::{ChannelId, CloseReason, Map, State};
+use crate::{ChannelId, CloseReason, Map, State, Timeout};
 
 impl<A: 'static> Map<A> {
     pub(crate) fn serve_deadlines(&mut self, app: &mut A) {
@@ -24,6 +24,7 @@ impl<A: 'static> Map<A> {
                 Due::Accept(_) => self.feed_starved(),
                 Due::Check(id) => self.check_later(id),
                 Due::Attempt(id) => self.try_next(id),
+                Due::Handshake(id) => self.time_out(app, id, Timeout::Handshake),
                 Due::Timer(timer) => self.serve_timer(app, timer, key),
                 Due::ShutDown => {
                     for id in self.ids() {
@@ -56,6 +57,12 @@ impl<A: 'static> Map<A> {
                 return;
             }
             State::Connecting => self.serve_connect(app, id, event.writable),
+            State::Handshaking => {
+                if event.urgent {
+                    drop(entry.dispatcher.socket.recv_urgent());
+                }
+                return self.serve_handshake(app, id);
+            }
             State::Draining | State::Lingering => {
                 if event.urgent {
                     // Nobody reads past it any more, and the poller would repeat it for ever.
@@ -105,22 +112,16 @@ impl<A: 'static> Map<A> {
         match entry.dispatcher.connect_result(writable) {
             None => {}
             Some(Ok(())) => {
-                let dispatcher = &mut entry.dispatcher;
-                dispatcher.state = State::Open;
-                let ending = dispatcher.rare_mut().and_then(|rare| rare.when_connected.take());
-                tracing::debug!(%id, peer = %dispatcher.peer(), "connected");
-                // What was queued is sent; of what was dropped, the low mark is told.
-                if dispatcher.outbox.is_some() || entry.flags.has(Flags::HIGH) {
-                    self.make_unsent(id);
-                }
+                tracing::debug!(%id, peer = %entry.dispatcher.peer(), "connected");
+                entry.flags.set(Flags::CONNECT_DUE);
+                entry.dispatcher.state = State::Open;
                 self.start_clocks(id);
-                // Before the callback, so that what is pushed there is refused as promised.
-                match ending {
-                    Some(Ending::Close) => self.close_when_done(id),
-                    Some(Ending::ShutdownWrite) => self.shutdown_write(id),
-                    None => {}
+                #[cfg(feature = "tls")]
+                if self.start_tls_when_connected(app, id) {
+                    return;
                 }
-                self.call(app, id, "handle_connect", |handler, cx| handler.handle_connect(cx));
+                self.begin(id);
+                self.serve_connected(app, id);
             }
             Some(Err(error)) => {
                 let reason = CloseReason::from_connect(&error);
@@ -131,9 +132,54 @@ impl<A: 'static> Map<A> {
         }
     }
 
+    /// A stream takes output at last: what waited for that goes on.
+    fn begin(&mut self, id: ChannelId) {
+        let Some(Entry { dispatcher, flags, .. }) = self.live_mut(id) else { return };
+        let ending = dispatcher.rare_mut().and_then(|rare| rare.when_connected.take());
+        // What was queued is sent; of what was dropped, the low mark is told.
+        if dispatcher.outbox.is_some() || flags.has(Flags::HIGH) {
+            self.make_unsent(id);
+        }
+        // Before a callback, so that what is pushed there is refused as promised.
+        match ending {
+            Some(Ending::Close) => self.close_when_done(id),
+            Some(Ending::ShutdownWrite) => self.shutdown_write(id),
+            None => {}
+        }
+    }
+
+    /// Goes on with a handshake, and reports its end.
+    fn serve_handshake(&mut self, app: &mut A, id: ChannelId) {
+        let Some(entry) = self.live_mut(id) else { return };
+        match entry.dispatcher.socket.handshake() {
+            Ok(false) => self.touch_interest(id),
+            Ok(true) => {
+                tracing::debug!(%id, peer = %entry.dispatcher.peer(), "handshake done");
+                entry.dispatcher.state = State::Open;
+                // What a former handler had put back came in clear text.
+                entry.flags.clear(Flags::UNREAD);
+                let deadline = entry.dispatcher.rare_mut().and_then(|rare| rare.deadline.take());
+                if let Some(key) = deadline {
+                    self.deadlines.cancel(key);
+                }
+                self.touch(id);
+                self.go_on_with_clocks(id);
+                self.begin(id);
+                self.serve_connected(app, id);
+                self.call(app, id, "handle_tls", |handler, cx| handler.handle_tls(cx));
+            }
+            Err(error) => {
+                let reason = CloseReason::from_io(&error).unwrap_or(CloseReason::Tls);
+                tracing::debug!(%id, peer = %entry.dispatcher.peer(), %error, "handshake failed");
+                self.report(app, id, &error.into());
+                self.override_reason(id, reason);
+            }
+        }
+    }
+
     /// Tells a channel that was added connected, before anything else of it.
     pub(crate) fn serve_connected(&mut self, app: &mut A, id: ChannelId) {
-        if self.take_flag(id, Flags::CONNECT_DUE) {
+        if !self.is_handshaking(id) && self.take_flag(id, Flags::CONNECT_DUE) {
             if self.live(id).is_some_and(|entry| entry.flags.has(Flags::HIGH)) {
                 // It may have been sent already, and is said to have drained after this.
                 self.make_unsent(id);
@@ -191,6 +237,9 @@ impl<A: 'static> Map<A> {
             if entry.dispatcher.state == State::Connecting {
                 self.serve_connect(app, id, false);
             }
+            if self.is_handshaking(id) {
+                self.serve_handshake(app, id);
+            }
             self.serve_connected(app, id);
             // What is to close when done does so without being asked.
             if self.take_flag(id, Flags::SHUTDOWN_DUE) && !self.is_ending(id) {
@@ -218,6 +267,10 @@ impl<A: 'static> Map<A> {
             matches!(dispatcher.state, State::Draining | State::Lingering)
                 || when_connected == Some(Ending::Close)
         })
+    }
+
+    fn is_handshaking(&self, id: ChannelId) -> bool {
+        self.live(id).is_some_and(|entry| entry.dispatcher.state == State::Handshaking)
     }
 
     fn take_flag(&mut self, id: ChannelId, flag: Flags) -> bool {

@@ -127,6 +127,29 @@ impl Socket {
     }
 }
 
+impl Socket {
+    /// Whether it has input that no event tells of: never, for the system's.
+    #[inline]
+    pub(crate) fn has_more(&mut self) -> bool {
+        match self {
+            Self::System(_) => false,
+            Self::Other(other) => other.holds_input(),
+        }
+    }
+
+    /// Puts another carrier over it.
+    ///
+    /// # Errors
+    ///
+    /// If there is no descriptor left for what stands in its place meanwhile.
+    #[cfg(feature = "tls")]
+    pub(crate) fn cover<C: Carrier + 'static>(&mut self, over: impl FnOnce(Self) -> C) -> io::Result<()> {
+        let socket = std::mem::replace(self, crate::absent::Absent::socket()?);
+        *self = Self::other(over(socket));
+        Ok(())
+    }
+}
+
 /// All that is not asked with every read and write.
 impl Deref for Socket {
     type Target = dyn Carrier;

@@ -144,6 +144,14 @@ impl<A: 'static> Map<A> {
         }
     }
 
+    /// A handshake is done: what counts bytes begins now, and the channel's total time goes on.
+    pub(crate) fn go_on_with_clocks(&mut self, id: ChannelId) {
+        for which in [Timeout::Idle, Timeout::Read, Timeout::Rate] {
+            self.restart_clock(id, which);
+        }
+        self.arm(id);
+    }
+
     /// A channel's limits were replaced: the clocks whose limits differ start anew.
     pub(crate) fn limits_changed(&mut self, id: ChannelId, old: &Limits) {
         let mut changed = false;
@@ -335,7 +343,7 @@ impl<A: 'static> Map<A> {
     }
 
     /// A clock has run out: the channel is told. If it goes on, the clock does too, from now.
-    fn time_out(&mut self, app: &mut A, id: ChannelId, which: Timeout) {
+    pub(crate) fn time_out(&mut self, app: &mut A, id: ChannelId, which: Timeout) {
         tracing::debug!(%id, peer = %self.peer_name(id), ?which, "timed out");
         if let Some(reason @ CloseReason::TimedOut(_)) = self.get(id).and_then(|timed| timed.reason) {
             // It has been told, and still waits for an answer that it owes.
@@ -344,7 +352,7 @@ impl<A: 'static> Map<A> {
         self.restart_clock(id, which);
         self.call(app, id, "handle_timeout", |handler, cx| handler.handle_timeout(cx, which));
         let reason = CloseReason::TimedOut(which);
-        if which == Timeout::Connect {
+        if matches!(which, Timeout::Connect | Timeout::Handshake) {
             self.close_as(id, reason);
         }
         let Some(Entry { dispatcher, pauses, .. }) = self.entry_mut(id) else { return };

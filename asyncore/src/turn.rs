@@ -131,7 +131,7 @@ impl<A: 'static> Map<A> {
             entry.flags.clear(Flags::OF_THIS_TURN);
             let Some(wanted) = self.ask(id, Entry::wanted) else { continue };
             let Some(entry) = Self::entry_in(&mut self.slots, id) else { continue };
-            if wanted.read && entry.flags.has(Flags::UNREAD) {
+            if wanted.read && (entry.flags.has(Flags::UNREAD) || entry.dispatcher.socket.has_more()) {
                 entry.flags.set(Flags::READ_DUE);
                 if !entry.flags.has(Flags::READY) {
                     entry.flags.set(Flags::READY);

@@ -20,10 +20,12 @@ use asyncore::{
 };
 
 mod capture;
+mod certificates;
 mod script;
 mod terminal;
 
 pub use capture::captured;
+pub use certificates::Certificates;
 pub use script::{Call, Script};
 pub use terminal::Terminal;
 

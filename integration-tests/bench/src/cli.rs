@@ -13,7 +13,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use crate::bench::Bench;
 use crate::server::tethered;
 use crate::servers;
-use crate::workloads::{broadcast, echo, idle, kv, large, split, start};
+use crate::workloads::{broadcast, echo, idle, kv, large, split, start, tls};
 
 /// Measures what the libraries cost, beside their neighbours. Without a workload it measures all of them.
 #[derive(Debug, Parser)]
@@ -34,6 +34,7 @@ enum Workload {
     Large(large::Options),
     Split(split::Options),
     Start(start::Options),
+    Tls(tls::Options),
     /// Serves, for the measurement: a server of this program.
     #[command(hide = true)]
     Serve {
@@ -135,6 +136,7 @@ fn measure(bench: &mut Bench, workload: &Workload) -> io::Result<()> {
         Workload::Large(options) => large::run(bench, options),
         Workload::Split(options) => split::run(bench, options),
         Workload::Start(options) => start::run(bench, options),
+        Workload::Tls(options) => tls::run(bench, options),
         Workload::Serve { .. } | Workload::Tethered { .. } => Ok(()),
     }
 }

@@ -4,3 +4,4 @@ pub(crate) mod bulk;
 pub(crate) mod lines;
 pub(crate) mod poll;
 pub(crate) mod room;
+pub(crate) mod secure;

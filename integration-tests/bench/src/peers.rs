@@ -8,7 +8,7 @@ use crate::server::{Peer, Program};
 
 /// Servers that send lines back, or have a request whose answer repeats it.
 pub(crate) const ECHO: &[(Peer, Dialogue)] = &[
-    (served("asynchat", "asynchat, as the README shows it"), Dialogue::CRLF),
+    (Peer::served("asynchat", "asynchat, as the README shows it"), Dialogue::CRLF),
     (
         Peer {
             name: "c",
@@ -17,13 +17,13 @@ pub(crate) const ECHO: &[(Peer, Dialogue)] = &[
         },
         Dialogue::CRLF,
     ),
-    (served("tokio", "tokio with LinesCodec, one send a line; answers in LF"), Dialogue::LF),
-    (served("tokio-tuned", "tokio by hand: read_buf, memchr, one write a read"), Dialogue::CRLF),
-    (served("mio", "mio by hand: edge-triggered, one read, memchr, one write"), Dialogue::CRLF),
-    (served("polling", "polling by hand: level-triggered, one read, memchr, one write"), Dialogue::CRLF),
+    (Peer::served("tokio", "tokio with LinesCodec, one send a line; answers in LF"), Dialogue::LF),
+    (Peer::served("tokio-tuned", "tokio by hand: read_buf, memchr, one write a read"), Dialogue::CRLF),
+    (Peer::served("mio", "mio by hand: edge-triggered, one read, memchr, one write"), Dialogue::CRLF),
+    (Peer::served("polling", "polling by hand: level-triggered, one read, memchr, one write"), Dialogue::CRLF),
     #[cfg(not(polling_test_poll_backend))]
-    (served("calloop", "calloop, a source a connection: one read, memchr, one write"), Dialogue::CRLF),
-    (served("message-io", "message-io, a node over Tcp: memchr, one send a message"), Dialogue::CRLF),
+    (Peer::served("calloop", "calloop, a source a connection: one read, memchr, one write"), Dialogue::CRLF),
+    (Peer::served("message-io", "message-io, a node over Tcp: memchr, one send a message"), Dialogue::CRLF),
     (
         Peer {
             name: "python-asynchat",
@@ -46,7 +46,7 @@ pub(crate) const ECHO: &[(Peer, Dialogue)] = &[
             about: "another protocol: ECHO as an inline command, its answer as long",
             program: Program::Installed("redis-server", redis),
         },
-        Dialogue { greet: |_| Ok(()), batch: redis_batch },
+        Dialogue { batch: redis_batch, ..Dialogue::CRLF },
     ),
     (
         Peer {
@@ -54,14 +54,9 @@ pub(crate) const ECHO: &[(Peer, Dialogue)] = &[
             about: "another protocol: HELO, its answer 64 bytes long whatever is asked",
             program: Program::Installed("smtp-sink", smtp),
         },
-        Dialogue { greet: smtp_greet, batch: smtp_batch },
+        Dialogue { greet: smtp_greet, batch: smtp_batch, ..Dialogue::CRLF },
     ),
 ];
-
-/// A server of this program.
-const fn served(name: &'static str, about: &'static str) -> Peer {
-    Peer { name, about, program: Program::Serve(name) }
-}
 
 /// The arguments of a `redis-server` that keeps nothing on disk.
 pub(crate) fn redis(port: u16) -> Vec<String> {

@@ -28,6 +28,13 @@ pub(crate) struct Peer {
     pub(crate) program: Program,
 }
 
+impl Peer {
+    /// A server of this program.
+    pub(crate) const fn served(name: &'static str, about: &'static str) -> Self {
+        Self { name, about, program: Program::Serve(name) }
+    }
+}
+
 /// What a peer is made of.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Program {

@@ -6,6 +6,7 @@ use std::net::{SocketAddr, TcpListener};
 use socket2::{Domain, Socket, Type};
 
 mod asynchat;
+mod asynchat_tls;
 #[cfg(not(polling_test_poll_backend))]
 mod calloop;
 mod idle;
@@ -19,12 +20,14 @@ mod raw_polling;
 mod room_asynchat;
 mod room_tokio;
 mod tokio_lines;
+mod tokio_rustls;
 mod tokio_tuned;
 
 /// Listens, says where, and serves for ever.
 pub(crate) fn run(name: &str, at: SocketAddr) -> io::Result<()> {
     let serve = match name {
         "asynchat" => asynchat::serve,
+        "asynchat-tls" => asynchat_tls::serve,
         #[cfg(not(polling_test_poll_backend))]
         "calloop" => calloop::serve,
         "idle" => idle::serve,
@@ -37,6 +40,7 @@ pub(crate) fn run(name: &str, at: SocketAddr) -> io::Result<()> {
         "room-asynchat" => room_asynchat::serve,
         "room-tokio" => room_tokio::serve,
         "tokio" => tokio_lines::serve,
+        "tokio-rustls" => tokio_rustls::serve,
         "tokio-tuned" => tokio_tuned::serve,
         _ => return Err(io::Error::other(format!("no server is called {name}"))),
     };

@@ -9,6 +9,7 @@ pub(crate) mod kv;
 pub(crate) mod large;
 pub(crate) mod split;
 pub(crate) mod start;
+pub(crate) mod tls;
 
 /// Any number but 0.
 fn one_or_more() -> RangedU64ValueParser<usize> {

@@ -69,4 +69,5 @@ mod timeouts;
 mod timers;
 mod timings;
 mod transcripts;
+mod tls;
 mod traps;

@@ -413,6 +413,18 @@ const FOREIGN: &[(&str, &[&str])] = &[
             "asyncore/src/testing/network.rs",
         ],
     ),
+    (
+        "rustls",
+        &[
+            "asyncore/src/carrier.rs",
+            "asyncore/src/handshake.rs",
+            "asyncore/src/lib.rs",
+            "asyncore/src/reason.rs",
+            "asyncore/src/secured.rs",
+            "asyncore/src/tls.rs",
+        ],
+    ),
+    ("rustls_platform_verifier", &["asyncore/src/tls.rs"]),
     ("fastrand", &["asyncore/src/testing/network.rs"]),
     ("safe_arch", &["asynchat/src/ahead.rs"]),
     ("listenfd", &["asyncore/src/inherited.rs"]),

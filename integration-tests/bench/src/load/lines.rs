@@ -12,6 +12,7 @@ use hdrhistogram::Histogram;
 use socket2::{Domain, SockRef, Socket, Type};
 
 use super::poll::{READ, Sockets, heard, moved};
+use super::secure::Stream;
 
 /// What a conversation sends at once, and what it must hear.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,16 +26,21 @@ pub(crate) struct Batch {
 pub(crate) struct Dialogue {
     /// What comes before the lines, on a socket that blocks.
     pub(crate) greet: fn(&mut TcpStream) -> io::Result<()>,
+    /// Whether it is under TLS.
+    pub(crate) is_secure: bool,
     /// Makes a batch of `depth` lines of `length` bytes. Batches of other variants have other bytes.
     pub(crate) batch: fn(variant: usize, depth: usize, length: usize) -> Batch,
 }
 
 impl Dialogue {
     /// Lines that end in CRLF, both ways.
-    pub(crate) const CRLF: Self = Self { greet: |_| Ok(()), batch: |v, d, l| lines(v, d, l, b"\r\n") };
+    pub(crate) const CRLF: Self = Self { greet: |_| Ok(()), is_secure: false, batch: |v, d, l| lines(v, d, l, b"\r\n") };
 
     /// As [`CRLF`](Self::CRLF), and what comes back ends in LF alone.
-    pub(crate) const LF: Self = Self { greet: |_| Ok(()), batch: |v, d, l| lines(v, d, l, b"\n") };
+    pub(crate) const LF: Self = Self { batch: |v, d, l| lines(v, d, l, b"\n"), ..Self::CRLF };
+
+    /// As [`CRLF`](Self::CRLF), under TLS.
+    pub(crate) const SECURE: Self = Self { is_secure: true, ..Self::CRLF };
 }
 
 /// The text of one line of a batch.
@@ -61,7 +67,7 @@ fn lines(variant: usize, depth: usize, length: usize, end: &[u8]) -> Batch {
 pub(crate) struct Lines {
     sockets: Sockets,
     conversations: Vec<Conversation>,
-    greet: fn(&mut TcpStream) -> io::Result<()>,
+    dialogue: Dialogue,
     batches: Vec<Batch>,
     /// Lines in a batch.
     depth: u64,
@@ -74,7 +80,7 @@ pub(crate) struct Lines {
 }
 
 struct Conversation {
-    socket: TcpStream,
+    stream: Stream,
     /// Which batch is in flight, or was.
     variant: usize,
     /// Bytes of it that were sent.
@@ -101,7 +107,7 @@ impl Lines {
         Ok(Self {
             sockets: Sockets::new()?,
             conversations: Vec::new(),
-            greet: dialogue.greet,
+            dialogue,
             batches: (0..VARIANTS).map(|variant| (dialogue.batch)(variant, depth, length)).collect(),
             depth: depth as u64,
             room: vec![0; READ],
@@ -125,12 +131,13 @@ impl Lines {
         socket.set_nodelay(true)?;
         // Closing resets: thousands of ports would be kept for a minute otherwise.
         SockRef::from(&socket).set_linger(Some(Duration::ZERO))?;
-        (self.greet)(&mut socket)?;
-        socket.set_nonblocking(true)?;
-        self.sockets.add(&socket, place)?;
+        (self.dialogue.greet)(&mut socket)?;
+        let stream = if self.dialogue.is_secure { Stream::secure(socket)? } else { Stream::Clear(socket) };
+        stream.socket().set_nonblocking(true)?;
+        self.sockets.add(stream.socket(), place)?;
         let variant = place % VARIANTS;
         let conversation =
-            Conversation { socket, variant, sent: 0, heard: 0, since: Instant::now(), left: 0 };
+            Conversation { stream, variant, sent: 0, heard: 0, since: Instant::now(), left: 0 };
         self.conversations.push(conversation);
         Ok(())
     }
@@ -204,11 +211,14 @@ impl Lines {
         let conversation = &mut self.conversations[place];
         let waited = conversation.sent > 0;
         let rest = &self.batches[conversation.variant].request[conversation.sent..];
-        let count = moved((&conversation.socket).write(rest))?;
+        let count = if rest.is_empty() { 0 } else { moved(conversation.stream.write(rest))? };
+        if conversation.stream.holds_output() {
+            moved(conversation.stream.flush().map(|()| 0))?;
+        }
         conversation.sent += count;
-        let waits = count < rest.len();
+        let waits = count < rest.len() || conversation.stream.holds_output();
         if waits || waited {
-            self.sockets.change(&conversation.socket, place, waits)?;
+            self.sockets.change(conversation.stream.socket(), place, waits)?;
         }
         Ok(())
     }
@@ -231,7 +241,7 @@ impl Lines {
 
     fn hear(&mut self, place: usize) -> io::Result<()> {
         let conversation = &mut self.conversations[place];
-        let count = heard((&conversation.socket).read(&mut self.room))?;
+        let count = heard(conversation.stream.read(&mut self.room))?;
         if count == 0 {
             return Ok(());
         }

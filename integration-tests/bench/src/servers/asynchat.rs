@@ -6,7 +6,7 @@ use std::net::TcpListener;
 use asynchat::{AsyncChat, Chat, Conversation, Terminator};
 use asyncore::{Map, Result};
 
-struct Echo;
+pub(super) struct Echo;
 
 impl Chat for Echo {
     fn found_terminator(&mut self, cx: &mut Conversation<'_>, line: &[u8]) -> Result {

@@ -26,28 +26,39 @@ pub(crate) struct Options {
 }
 
 pub(crate) fn run(bench: &mut Bench, options: &Options) -> io::Result<()> {
-    let peers: Vec<Peer> = ECHO.iter().map(|(peer, _)| *peer).collect();
-    for setting in &options.setting {
+    run_with(bench, "echo", ECHO, "c", &options.setting)
+}
+
+/// Runs it with peers of another workload.
+pub(crate) fn run_with(
+    bench: &mut Bench,
+    workload: &'static str,
+    known: &[(Peer, Dialogue)],
+    reference: &'static str,
+    settings: &[Setting],
+) -> io::Result<()> {
+    let peers: Vec<Peer> = known.iter().map(|(peer, _)| *peer).collect();
+    for setting in settings {
         let plan = Plan {
-            workload: "echo",
+            workload,
             setting: &setting.to_string(),
             metrics: METRICS,
-            reference: "c",
+            reference,
             rounds: bench.common.rounds,
         };
         bench.measure_and_count(
             plan,
             &peers,
-            |bench, peer, launch| measure(bench, *setting, dialogue(peer), launch),
-            |bench, peer, launch, tool| count(bench, *setting, dialogue(peer), launch, tool),
+            |bench, peer, launch| measure(bench, *setting, dialogue(known, peer), launch),
+            |bench, peer, launch, tool| count(bench, *setting, dialogue(known, peer), launch, tool),
         )?;
     }
     Ok(())
 }
 
 /// How one talks to a peer.
-pub(crate) fn dialogue(peer: &Peer) -> Dialogue {
-    ECHO.iter().find(|(known, _)| known.name == peer.name).map_or(Dialogue::CRLF, |(_, dialogue)| *dialogue)
+pub(crate) fn dialogue(known: &[(Peer, Dialogue)], peer: &Peer) -> Dialogue {
+    known.iter().find(|(known, _)| known.name == peer.name).map_or(Dialogue::CRLF, |(_, dialogue)| *dialogue)
 }
 
 fn measure(bench: &Bench, setting: Setting, dialogue: Dialogue, launch: &Launch) -> io::Result<Sample> {
