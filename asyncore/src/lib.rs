@@ -122,9 +122,9 @@ mod eyeballs;
 mod file;
 mod flush;
 mod gate;
-mod histogram;
 #[cfg(feature = "tls")]
 mod handshake;
+mod histogram;
 mod host;
 mod id;
 #[cfg(feature = "listenfd")]
@@ -193,9 +193,10 @@ pub use id::ChannelId;
 pub use inherited::inherited_listeners;
 pub use input::Received;
 pub use limits::{
-    AC_OUT_BUFFER_SIZE, ACCEPT_BUDGET, BACKLOG, DRAIN_TIME, HANDSHAKE_TIME, HIGH_MARK, JOBS, LINGER_BYTES, LINGER_TIME,
-    LOW_MARK, Limits, ListenOptions, MAP_OUTPUT_LIMIT, MOST_WORKERS, OUTPUT_LIMIT, OnFull, Options, POSTS,
-    READ_BUDGET, REFUSALS, SLOW_CALLBACK, SPARE_DESCRIPTORS, WORKERS_BESIDE_PROCESSORS, Wait, WhenFull,
+    AC_OUT_BUFFER_SIZE, ACCEPT_BUDGET, BACKLOG, DRAIN_TIME, HANDSHAKE_TIME, HIGH_MARK, JOBS, LINGER_BYTES,
+    LINGER_TIME, LOW_MARK, Limits, ListenOptions, MAP_OUTPUT_LIMIT, MOST_WORKERS, OUTPUT_LIMIT, OnFull,
+    Options, POSTS, READ_BUDGET, REFUSALS, SLOW_CALLBACK, SPARE_DESCRIPTORS, WORKERS_BESIDE_PROCESSORS, Wait,
+    WhenFull,
 };
 pub use map::Map;
 pub use producer::Producer;
@@ -204,9 +205,9 @@ pub use rate::Rate;
 pub use reason::{CloseReason, Timeout};
 pub use remote::{POST_BUDGET, PostError, Remote};
 pub use remotes::Remotes;
-pub use short_bytes::ShortBytes;
 #[cfg(feature = "tls")]
 pub use rustls;
+pub use short_bytes::ShortBytes;
 #[cfg(feature = "signals")]
 pub use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 pub use snapshot::{ChannelSnapshot, Pause, Snapshot};

@@ -209,8 +209,10 @@ impl Outbox {
     #[cfg(feature = "tls")]
     pub(crate) fn copy_to(&self, copy: &mut Vec<u8>) {
         for chunk in &self.queue {
-            if let Chunk::Copied(data) | Chunk::Kept(data) = chunk {
-                copy.extend_from_slice(data);
+            match chunk {
+                Chunk::Copied(data) => copy.extend_from_slice(data),
+                Chunk::Kept(data) => copy.extend_from_slice(data),
+                Chunk::Producer(_) => {}
             }
         }
         copy.extend_from_slice(self.tail.bytes());

@@ -198,13 +198,13 @@ impl<A: 'static> Map<A> {
         let Some(entry) = self.live_mut(id) else { return 0 };
         let pushes = entry.dispatcher.settle_pushes();
         let Some(outbox) = entry.dispatcher.outbox.take() else { return 0 };
+        entry.dispatcher.socket.forget_offered();
         entry.flags.clear(Flags::BLOCKED);
         if let Some(rare) = entry.dispatcher.rare_mut() {
             rare.forget_stall();
         }
         self.counters.pushes += u64::from(pushes);
         let dropped = outbox.bytes();
-        entry.dispatcher.socket.forget_offered();
         self.recycle(outbox);
         // The write at the end of the turn finds no queue, and goes on with what follows an empty one.
         self.make_unsent(id);

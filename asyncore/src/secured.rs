@@ -207,9 +207,9 @@ impl Carrier for Secured {
 
     fn holds_input(&mut self) -> bool {
         // Nothing is new: this only tells what there is.
-        self.session.process_new_packets().is_ok_and(|state| {
-            state.plaintext_bytes_to_read() > 0 || state.peer_has_closed()
-        })
+        self.session
+            .process_new_packets()
+            .is_ok_and(|state| state.plaintext_bytes_to_read() > 0 || state.peer_has_closed())
     }
 
     fn holds_output(&self) -> bool {

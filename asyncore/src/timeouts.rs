@@ -450,7 +450,7 @@ impl Limits {
             Timeout::Write => self.write_time == other.write_time,
             Timeout::Total => self.total_time == other.total_time,
             Timeout::Rate => self.min_rate == other.min_rate,
-            Timeout::Drain | Timeout::Transport => true,
+            Timeout::Drain | Timeout::Handshake | Timeout::Transport => true,
         }
     }
 
@@ -461,7 +461,7 @@ impl Limits {
             Timeout::Read => Some(&mut self.read_time),
             Timeout::Write => Some(&mut self.write_time),
             Timeout::Total => Some(&mut self.total_time),
-            Timeout::Rate | Timeout::Drain | Timeout::Transport => None,
+            Timeout::Rate | Timeout::Drain | Timeout::Handshake | Timeout::Transport => None,
         }
     }
 }

@@ -9,9 +9,7 @@ use rustls::client::{ClientConfig, ClientConnection};
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::server::{
-    ClientHello, ResolvesServerCert, ServerConfig, ServerConnection, WebPkiClientVerifier,
-};
+use rustls::server::{ClientHello, ResolvesServerCert, ServerConfig, ServerConnection, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::{Connection, RootCertStore};
 use rustls_platform_verifier::BuilderVerifierExt;
@@ -103,12 +101,15 @@ impl TlsServer {
     pub fn with(identity: Identity, options: &TlsServerOptions) -> Result<Self> {
         let certificates = Arc::new(Certificates::load(identity, options.names.clone())?);
         let provider = provider();
-        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions()?;
+        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()?;
         let builder = match &options.client_roots {
             None => builder.with_no_client_auth(),
             Some(roots) => {
-                let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(read_roots(roots)?), provider);
-                let verifier = if options.client_may_be_unknown { verifier.allow_unauthenticated() } else { verifier };
+                let verifier =
+                    WebPkiClientVerifier::builder_with_provider(Arc::new(read_roots(roots)?), provider);
+                let verifier =
+                    if options.client_may_be_unknown { verifier.allow_unauthenticated() } else { verifier };
                 builder.with_client_cert_verifier(verifier.build().map_err(|error| in_file(roots, &error))?)
             }
         };
@@ -167,7 +168,8 @@ struct Certificate {
 
 impl Certificates {
     fn load(first: Identity, names: HashMap<String, Identity>) -> Result<Self> {
-        let by_name = names.into_iter().map(|(name, files)| Ok((name.to_ascii_lowercase(), Certificate::load(files)?)));
+        let by_name =
+            names.into_iter().map(|(name, files)| Ok((name.to_ascii_lowercase(), Certificate::load(files)?)));
         Ok(Self { first: Certificate::load(first)?, by_name: by_name.collect::<Result<_>>()? })
     }
 
@@ -238,7 +240,8 @@ impl TlsClient {
     ///
     /// If a file cannot be read or holds nothing of use, or the system has no certificates to trust.
     pub fn with(options: &TlsClientOptions) -> Result<Self> {
-        let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
+        let builder =
+            ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
         let builder = match &options.roots {
             None => builder.with_platform_verifier()?,
             Some(roots) => builder.with_root_certificates(read_roots(roots)?),

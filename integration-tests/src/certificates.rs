@@ -8,7 +8,9 @@ use std::sync::Arc;
 use asyncore::rustls::client::WebPkiServerVerifier;
 use asyncore::rustls::pki_types::pem::PemObject;
 use asyncore::rustls::pki_types::{CertificateDer, ServerName};
-use asyncore::rustls::{ALL_VERSIONS, ClientConfig, ClientConnection, RootCertStore, StreamOwned, SupportedProtocolVersion};
+use asyncore::rustls::{
+    ALL_VERSIONS, ClientConfig, ClientConnection, RootCertStore, StreamOwned, SupportedProtocolVersion,
+};
 use asyncore::{Identity, TlsClient, TlsClientOptions, TlsServer};
 
 /// A root of trust that vouches for names, and whom it has vouched for; the files end with it.

@@ -20,7 +20,10 @@ pub(crate) const ECHO: &[(Peer, Dialogue)] = &[
     (Peer::served("tokio", "tokio with LinesCodec, one send a line; answers in LF"), Dialogue::LF),
     (Peer::served("tokio-tuned", "tokio by hand: read_buf, memchr, one write a read"), Dialogue::CRLF),
     (Peer::served("mio", "mio by hand: edge-triggered, one read, memchr, one write"), Dialogue::CRLF),
-    (Peer::served("polling", "polling by hand: level-triggered, one read, memchr, one write"), Dialogue::CRLF),
+    (
+        Peer::served("polling", "polling by hand: level-triggered, one read, memchr, one write"),
+        Dialogue::CRLF,
+    ),
     #[cfg(not(polling_test_poll_backend))]
     (Peer::served("calloop", "calloop, a source a connection: one read, memchr, one write"), Dialogue::CRLF),
     (Peer::served("message-io", "message-io, a node over Tcp: memchr, one send a message"), Dialogue::CRLF),

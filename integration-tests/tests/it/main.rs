@@ -68,6 +68,6 @@ mod tidy;
 mod timeouts;
 mod timers;
 mod timings;
-mod transcripts;
 mod tls;
+mod transcripts;
 mod traps;

@@ -167,17 +167,20 @@ fn both_sides_are_channels_of_one_map_and_connect_by_name() {
     turn_until(&mut map, &mut log, "both ends", |map, _| map.len() == 1);
     let mut lines = log.take();
     lines.sort_unstable();
-    assert_eq!(lines, [
-        "QUIT",
-        "before",
-        "client Some(TLSv1_3)",
-        "client before\\r\\nhello\\r\\n closed by the peer",
-        "client connect",
-        "closed here",
-        "connect",
-        "hello",
-        "tls"
-    ]);
+    assert_eq!(
+        lines,
+        [
+            "QUIT",
+            "before",
+            "client Some(TLSv1_3)",
+            "client before\\r\\nhello\\r\\n closed by the peer",
+            "client connect",
+            "closed here",
+            "connect",
+            "hello",
+            "tls"
+        ]
+    );
 }
 
 #[test]
@@ -462,7 +465,12 @@ fn protocols_names_and_certificates_are_agreed_on() {
 }
 
 /// How often a client's session is what kind of handshake, on a server.
-fn kind_of_handshake(map: &mut Map<Log>, log: &mut Log, address: &Address, client: Arc<asyncore::rustls::ClientConfig>) -> Option<HandshakeKind> {
+fn kind_of_handshake(
+    map: &mut Map<Log>,
+    log: &mut Log,
+    address: &Address,
+    client: Arc<asyncore::rustls::ClientConfig>,
+) -> Option<HandshakeKind> {
     let address = address.clone();
     beside(map, log, move || {
         let name = ServerName::try_from("localhost").unwrap();
@@ -494,7 +502,7 @@ fn certificates_are_read_again_without_a_restart() {
     let (mut map, mut log) = (map(), Log::new());
     let server = certificates.server();
     let address = served(&mut map, &server);
-    let mut shown = |map: &mut Map<Log>, log: &mut Log| {
+    let shown = |map: &mut Map<Log>, log: &mut Log| {
         let mut peer = certificates.blocking(Peer::connect(&address), "localhost");
         beside(map, log, move || {
             peer.write_all(b"QUIT\r\n").unwrap();
@@ -534,16 +542,19 @@ fn a_simulated_map_speaks_tls_too() -> Result {
         sim.settle()?;
         let mut lines = sim.app.take();
         lines.sort_unstable();
-        assert_eq!(lines, [
-            "QUIT",
-            "client Some(TLSv1_3)",
-            "client connect",
-            "client hello\\r\\n closed by the peer",
-            "closed here",
-            "connect",
-            "hello",
-            "tls"
-        ]);
+        assert_eq!(
+            lines,
+            [
+                "QUIT",
+                "client Some(TLSv1_3)",
+                "client connect",
+                "client hello\\r\\n closed by the peer",
+                "closed here",
+                "connect",
+                "hello",
+                "tls"
+            ]
+        );
         assert_eq!(sim.map.len(), listeners.len());
         Ok(())
     })
@@ -557,7 +568,7 @@ fn tls_begins_once_on_an_open_stream_and_behind_no_producer() {
     let (mut map, log) = (map::<Log>(), Log::new());
     let (_peer, here) = Peer::pair();
     let id = map.add(here, Recorder::new(&log)).unwrap();
-    map.push_with_producer(id, asynchat::SimpleProducer::new("text"));
+    map.push_with_producer(id, asynchat::BytesProducer::new("text"));
     let refused = |map: &mut Map<Log>, id: ChannelId| map.start_tls(id, session()).unwrap_err().to_string();
     assert_eq!(refused(&mut map, id), "TLS cannot begin behind a producer, whose bytes are not made yet");
     map.discard_output(id);

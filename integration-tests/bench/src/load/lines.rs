@@ -34,7 +34,8 @@ pub(crate) struct Dialogue {
 
 impl Dialogue {
     /// Lines that end in CRLF, both ways.
-    pub(crate) const CRLF: Self = Self { greet: |_| Ok(()), is_secure: false, batch: |v, d, l| lines(v, d, l, b"\r\n") };
+    pub(crate) const CRLF: Self =
+        Self { greet: |_| Ok(()), is_secure: false, batch: |v, d, l| lines(v, d, l, b"\r\n") };
 
     /// As [`CRLF`](Self::CRLF), and what comes back ends in LF alone.
     pub(crate) const LF: Self = Self { batch: |v, d, l| lines(v, d, l, b"\n"), ..Self::CRLF };

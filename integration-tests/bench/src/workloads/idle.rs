@@ -41,7 +41,9 @@ pub(crate) fn run(bench: &mut Bench, options: &Options) -> io::Result<()> {
         reference: "c",
         rounds: bench.common.rounds,
     };
-    bench.measure(plan, &peers, |bench, peer, launch| measure(bench, count, echo::dialogue(ECHO, peer), launch))
+    bench.measure(plan, &peers, |bench, peer, launch| {
+        measure(bench, count, echo::dialogue(ECHO, peer), launch)
+    })
 }
 
 /// Ours has a handler of 64 bytes here, as a program that does something has; the others keep nothing of their own.
