@@ -272,7 +272,7 @@ impl Channel<Log> for Bulk {
 }
 
 fn pattern(length: usize) -> Vec<u8> {
-    (0..length).map(|at| (at % 251) as u8).collect()
+    (0..length).map(|at| u8::try_from(at % 251).expect("less than 251")).collect()
 }
 
 #[test]
