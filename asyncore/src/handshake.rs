@@ -18,7 +18,7 @@ impl<A: 'static> Map<A> {
     ///   under TLS, it would be commands of anybody on the way (CVE-2011-0411). A conversation drops what it holds; a raw channel
     ///   that holds input itself has to do the same.
     /// - A handshake that fails goes to [`handle_error`](crate::Channel::handle_error) and closes the channel with
-    ///   [`CloseReason::Tls`](crate::CloseReason::Tls). It may take
+    ///   [`CloseReason::Tls`]. It may take
     ///   [`Limits::handshake_time`](crate::Limits::handshake_time).
     ///
     /// ```no_run
