@@ -238,7 +238,7 @@ impl<A: 'static> Map<A> {
             flags.set(Flags::SHUTDOWN_DUE);
         }
         match dispatcher.state {
-            _ if dispatcher.is_connected_anew() => {
+            state if state == State::Handshaking || dispatcher.is_connected_anew() => {
                 flags.set(Flags::CONNECT_DUE);
                 due = true;
             }
@@ -246,14 +246,8 @@ impl<A: 'static> Map<A> {
                 due |= dispatcher.has_connect_result();
                 flags.put(Flags::RACING, dispatcher.is_racing());
             }
-            State::Handshaking => {
-                flags.set(Flags::CONNECT_DUE);
-                due = true;
-            }
             // What it accepts takes its limits from it.
-            State::Listening => {
-                dispatcher.extra.limits_mut(&self.limits);
-            }
+            State::Listening => _ = dispatcher.extra.limits_mut(&self.limits),
             // The others were removed from a map half-way, and go on from there.
             _ => {}
         }

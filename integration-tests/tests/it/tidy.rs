@@ -391,6 +391,7 @@ const FOREIGN: &[(&str, &[&str])] = &[
             "asyncore/src/address.rs",
             "asyncore/src/adopt.rs",
             "asyncore/src/carrier.rs",
+            "asyncore/src/secured.rs",
             "asyncore/src/socket.rs",
             "asyncore/src/system.rs",
             "asyncore/src/tuning.rs",
