@@ -1,0 +1,12 @@
+//! A mail server for development and small sites: SMTP conversations, a web page, timers and signals in one loop.
+//!
+//! `app.rs` is what all channels share, `session.rs` one conversation, `delivery.rs` where messages go. The program is
+//! `main.rs`; its manual is `README.md`.
+
+pub mod address;
+pub mod app;
+pub mod delivery;
+pub mod envelope;
+pub mod reply;
+pub mod settings;
+pub mod sink;

@@ -1,0 +1,114 @@
+//! [`Reply`]: one answer of the server, as it goes over the wire (RFC 5321, section 4.2).
+
+use std::borrow::Cow;
+use std::fmt::{self, Display, Write};
+
+use bytes::Bytes;
+
+/// A code and one line of text or more, whole and well formed: no text that came from outside can add a line to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply {
+    wire: Bytes,
+}
+
+impl Reply {
+    /// One that is known beforehand, in full: `250 2.0.0 OK` with CRLF. Costs nothing.
+    #[must_use]
+    pub const fn fixed(wire: &'static str) -> Self {
+        Self { wire: Bytes::from_static(wire.as_bytes()) }
+    }
+
+    /// A code, an enhanced code (RFC 2034; empty for replies that have none), and a line of text.
+    ///
+    /// What is no printable text becomes `?`, and what does not fit into a reply line is left out.
+    #[must_use]
+    pub fn new(code: u16, enhanced: &str, text: impl Display) -> Self {
+        Self::lines(code, enhanced, [text])
+    }
+
+    /// A code and several lines of text.
+    #[must_use]
+    pub fn lines<T: Display>(code: u16, enhanced: &str, lines: impl IntoIterator<Item = T>) -> Self {
+        let mut wire = String::new();
+        let mut lines = lines.into_iter().peekable();
+        while let Some(line) = lines.next() {
+            let begin = wire.len();
+            let separator = if lines.peek().is_some() { '-' } else { ' ' };
+            // Writing to a string does not fail.
+            let _ = write!(wire, "{code}{separator}{enhanced}{}", if enhanced.is_empty() { "" } else { " " });
+            let _ = write!(Printable(&mut wire), "{line}");
+            let mut end = wire.len().min(begin + LINE_LIMIT - CRLF.len());
+            while !wire.is_char_boundary(end) {
+                end -= 1;
+            }
+            wire.truncate(end);
+            wire.push_str(CRLF);
+        }
+        Self { wire: wire.into() }
+    }
+
+    /// The three digits.
+    #[must_use]
+    pub fn code(&self) -> u16 {
+        self.wire.iter().take(3).fold(0, |code, digit| code * 10 + u16::from(digit.wrapping_sub(b'0')))
+    }
+
+    /// Whether the command was not obeyed: 4xx and 5xx.
+    #[must_use]
+    pub fn is_error(&self) -> bool {
+        self.wire.first().is_some_and(|first| *first >= b'4')
+    }
+
+    /// The bytes on the wire, lines with CRLF.
+    #[must_use]
+    pub fn wire(&self) -> Bytes {
+        self.wire.clone()
+    }
+
+    /// The text of it in one line without the last CRLF, for the log.
+    #[must_use]
+    pub fn to_line(&self) -> Cow<'_, str> {
+        String::from_utf8_lossy(self.wire.strip_suffix(CRLF.as_bytes()).unwrap_or(&self.wire))
+    }
+}
+
+/// Writes text with everything that is not printable as `?`.
+struct Printable<'a>(&'a mut String);
+
+impl Write for Printable<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0.extend(text.chars().map(|char| if char.is_control() { '?' } else { char }));
+        Ok(())
+    }
+}
+
+const CRLF: &str = "\r\n";
+
+/// Most bytes of a reply line with its end: 512 (RFC 5321, section 4.5.3.1.5).
+const LINE_LIMIT: usize = 512;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn several_lines_have_one_code_and_the_last_has_a_space() {
+        let reply = Reply::lines(250, "", ["mx.example", "SIZE 10"]);
+        assert_eq!(reply.wire(), "250-mx.example\r\n250 SIZE 10\r\n");
+        assert_eq!((reply.code(), reply.is_error()), (250, false));
+    }
+
+    #[test]
+    fn text_from_outside_adds_no_line() {
+        let reply = Reply::new(550, "5.1.1", "who is a\r\n250 b\0?");
+        assert_eq!(reply.wire(), "550 5.1.1 who is a??250 b??\r\n");
+        assert!(reply.is_error());
+    }
+
+    #[test]
+    fn a_long_line_is_cut_where_a_letter_ends() {
+        let reply = Reply::new(550, "5.1.1", "é".repeat(400));
+        assert!(reply.wire().len() <= LINE_LIMIT);
+        assert!(str::from_utf8(&reply.wire()).unwrap().ends_with("é\r\n"));
+    }
+}
