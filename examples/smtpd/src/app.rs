@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use crate::delivery::Delivery;
+use crate::metrics::Metrics;
 use crate::settings::Settings;
 
 /// The application state of the map.
@@ -12,4 +13,14 @@ pub struct App {
     pub settings: Rc<Settings>,
     /// Where messages go.
     pub delivery: Rc<dyn Delivery>,
+    /// What the server has done so far.
+    pub metrics: Metrics,
+}
+
+impl App {
+    /// The state of a server that has just started.
+    #[must_use]
+    pub fn new(settings: Rc<Settings>, delivery: Rc<dyn Delivery>) -> Self {
+        Self { settings, delivery, metrics: Metrics::default() }
+    }
 }

@@ -7,6 +7,7 @@ pub mod address;
 pub mod app;
 pub mod delivery;
 pub mod envelope;
+pub mod metrics;
 pub mod reply;
 pub mod settings;
 pub mod sink;
