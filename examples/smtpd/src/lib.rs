@@ -11,3 +11,4 @@ pub mod metrics;
 pub mod reply;
 pub mod settings;
 pub mod sink;
+pub mod spool;
