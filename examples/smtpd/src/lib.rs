@@ -5,9 +5,12 @@
 
 pub mod address;
 pub mod app;
+pub mod config;
 pub mod delivery;
 pub mod envelope;
 pub mod metrics;
+pub mod options;
+pub mod relay;
 pub mod reply;
 pub mod settings;
 pub mod sink;
