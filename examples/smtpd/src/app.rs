@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use crate::delivery::Delivery;
+use crate::mailbox::Mailbox;
 use crate::metrics::Metrics;
 use crate::settings::Settings;
 
@@ -13,14 +14,16 @@ pub struct App {
     pub settings: Rc<Settings>,
     /// Where messages go.
     pub delivery: Rc<dyn Delivery>,
+    /// The messages that are kept, for the page.
+    pub mailbox: Mailbox,
     /// What the server has done so far.
     pub metrics: Metrics,
 }
 
 impl App {
-    /// The state of a server that has just started.
+    /// The state of a server that has just started; it keeps no messages, unless [`mailbox`](Self::mailbox) is set.
     #[must_use]
     pub fn new(settings: Rc<Settings>, delivery: Rc<dyn Delivery>) -> Self {
-        Self { settings, delivery, metrics: Metrics::default() }
+        Self { settings, delivery, mailbox: Mailbox::default(), metrics: Metrics::default() }
     }
 }

@@ -8,6 +8,7 @@ pub mod app;
 pub mod config;
 pub mod delivery;
 pub mod envelope;
+pub mod mailbox;
 pub mod metrics;
 pub mod options;
 pub mod relay;

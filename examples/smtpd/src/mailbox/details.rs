@@ -1,0 +1,176 @@
+//! [`Details`]: what the list shows of a message, and what is searched; and the file that it is read from.
+//!
+//! All of it is for other threads than the loop's.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::PathBuf;
+use std::sync::PoisonError;
+
+use mail_parser::{Address, DateTime, MessageParser};
+use serde::Serialize;
+
+use super::Message;
+use super::mime::{contained, cut};
+use super::scan::{CUR, FLAGS, NEW};
+
+/// What the list shows of a message.
+#[derive(Clone, Debug, Default, Serialize)]
+#[non_exhaustive]
+pub struct Details {
+    /// Whom the message says it is from, or who has sent it.
+    pub from: String,
+    /// For whom it was sent, or whom it says it is to.
+    pub to: Vec<String>,
+    /// What it is about.
+    pub subject: String,
+    /// When it says it was written, as of RFC 3339.
+    pub date: Option<String>,
+    /// Its length in bytes, the lines on top included.
+    pub size: u64,
+    /// How many attachments it has, as far as its first 64 KiB show.
+    pub attachments: usize,
+    /// Its first words.
+    pub preview: String,
+    /// What is searched, in small letters.
+    #[serde(skip)]
+    searched: String,
+}
+
+impl Message {
+    /// What the list shows, read from the file at the first time.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be read; `NotFound` if there is none any more.
+    pub fn details(&self) -> io::Result<&Details> {
+        if let Some(details) = self.details.get() {
+            return Ok(details);
+        }
+        let file = self.open()?;
+        let size = file.metadata()?.len();
+        let mut head = Vec::new();
+        file.take(READ).read_to_end(&mut head)?;
+        Ok(self.details.get_or_init(|| Details::of(&head, size)))
+    }
+
+    /// Whether the words are in its addresses, its subject or the beginning of its text; they are in small letters.
+    ///
+    /// # Errors
+    ///
+    /// As of [`details`](Self::details).
+    pub fn has(&self, words: &str) -> io::Result<bool> {
+        let searched = &self.details()?.searched;
+        Ok(words.split_whitespace().all(|word| searched.contains(word)))
+    }
+
+    /// Opens its file, wherever a mail reader has moved it.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be opened; `NotFound` if there is none any more.
+    pub fn open(&self) -> io::Result<File> {
+        let mut error = io::ErrorKind::NotFound.into();
+        for path in self.likely_paths() {
+            match File::open(path) {
+                Err(other) if other.kind() == io::ErrorKind::NotFound => error = other,
+                opened => return opened,
+            }
+        }
+        self.moved_path().map_or(Err(error), File::open)
+    }
+
+    /// Whether no folder has its file any more.
+    pub(super) fn is_gone(&self) -> bool {
+        !self.likely_paths().any(|path| path.exists()) && self.moved_path().is_none()
+    }
+
+    /// Removes its files from all folders.
+    ///
+    /// # Errors
+    ///
+    /// If one could not be removed, though it is there.
+    pub fn delete(&self) -> io::Result<()> {
+        let moved = || self.folders.iter().flat_map(move |folder| self.moved_in(folder.join(CUR)));
+        for path in self.likely_paths().chain(moved()) {
+            match fs::remove_file(path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Where its files may be without a search.
+    fn likely_paths(&self) -> impl Iterator<Item = PathBuf> {
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        self.folders.iter().flat_map(move |folder| {
+            let seen = seen.as_ref().map(|seen| folder.join(seen));
+            let usual = [NEW, CUR].map(|part| folder.join(part).join(&self.name));
+            seen.into_iter().chain(usual)
+        })
+    }
+
+    fn moved_path(&self) -> Option<PathBuf> {
+        self.folders.iter().find_map(|folder| self.moved_in(folder.join(CUR)))
+    }
+
+    /// The file of it that a mail reader has given flags.
+    fn moved_in(&self, cur: PathBuf) -> Option<PathBuf> {
+        let is_it = |entry: &fs::DirEntry| {
+            let file = entry.file_name();
+            file.to_str().and_then(|file| file.strip_prefix(&self.name)?.chars().next()) == Some(FLAGS)
+        };
+        fs::read_dir(cur).ok()?.flatten().find(is_it).map(|entry| entry.path())
+    }
+}
+
+impl Details {
+    /// What the head of a message shows, whose whole has `size` bytes.
+    fn of(head: &[u8], size: u64) -> Self {
+        let Some(message) = contained(|| MessageParser::default().parse(head)).flatten() else {
+            return Self { size, ..Self::default() };
+        };
+        let text = contained(|| message.body_text(0)).flatten().unwrap_or_default();
+        let envelope = message.header_raw("X-Envelope-To").unwrap_or_default();
+        let mut to: Vec<String> =
+            envelope.split(',').map(str::trim).filter(|to| !to.is_empty()).map(str::to_owned).collect();
+        if to.is_empty() {
+            to = message.all_to().chain(message.all_cc()).flat_map(names).collect();
+        }
+        let sender = || message.header_raw("Return-Path").unwrap_or_default().trim().to_owned();
+        let from = message.from().and_then(|from| names(from).next()).unwrap_or_else(sender);
+        let subject = message.subject().unwrap_or_default().to_owned();
+        let words: Vec<&str> = cut(&text, SEARCHED).split_whitespace().collect();
+        let words = words.join(" ");
+        let searched = format!("{from}\n{}\n{subject}\n{words}", to.join("\n")).to_lowercase();
+        Self {
+            to,
+            from,
+            subject,
+            date: message.date().filter(|date| date.is_valid()).map(DateTime::to_rfc3339),
+            size,
+            attachments: message.attachment_count(),
+            preview: cut(&words, PREVIEW).to_owned(),
+            searched,
+        }
+    }
+}
+
+/// The addresses of a field, as a reader wants to see them.
+fn names<'a>(addresses: &'a Address<'_>) -> impl Iterator<Item = String> + 'a {
+    addresses.iter().filter_map(|address| match (address.name(), address.address()) {
+        (Some(name), Some(address)) => Some(format!("{name} <{address}>")),
+        (None, Some(one)) | (Some(one), None) => Some(one.to_owned()),
+        (None, None) => None,
+    })
+}
+
+/// How much of a message is read for the list: 64 KiB, all of most messages; ten thousand of them are read in a second.
+const READ: u64 = 64 << 10;
+
+/// How much of a text is searched: its first 2 KiB, so that ten thousand messages cost 20 MB.
+const SEARCHED: usize = 2 << 10;
+
+/// How much of a text the list shows: 160 bytes, a line of a wide window.
+const PREVIEW: usize = 160;
