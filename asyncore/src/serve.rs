@@ -299,8 +299,13 @@ impl<A: 'static> Map<A> {
             drop(entry.dispatcher.socket.take_error());
             return;
         }
-        if entry.dispatcher.state == State::Lingering {
-            // All was sent: the end that was waited for.
+        let has_sent_all = match entry.dispatcher.state {
+            State::Lingering => true,
+            State::Draining => entry.flags.has(Flags::EOF_SEEN) && entry.dispatcher.outbox.is_none(),
+            _ => false,
+        };
+        if has_sent_all {
+            // The end that was waited for. A peer may reset right behind the last word of TLS.
             return self.close_as(id, CloseReason::Local);
         }
         let socket = &entry.dispatcher.socket;

@@ -27,6 +27,8 @@ impl Certificates {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let mut params = rcgen::CertificateParams::new([]).expect("no names");
         params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        // Of another name than those that it vouches for: a certificate that names itself as its issuer is taken for a root.
+        params.distinguished_name.push(rcgen::DnType::CommonName, "Root of trust");
         let key = rcgen::KeyPair::generate().expect("a key");
         let certificate = params.self_signed(&key).expect("a root");
         fs::write(folder.path().join("root.pem"), certificate.pem()).expect("a file");

@@ -22,12 +22,16 @@ use asyncore::{
 mod capture;
 mod certificates;
 mod script;
+mod secure_peer;
 mod terminal;
+mod tools;
 
 pub use capture::captured;
 pub use certificates::Certificates;
 pub use script::{Call, Script};
+pub use secure_peer::SecurePeer;
 pub use terminal::Terminal;
+pub use tools::is_installed;
 
 /// Every snippet of the documents is a test: one line a page.
 #[cfg(doctest)]
@@ -144,6 +148,23 @@ pub fn each_net(test: impl Fn(Net)) {
     }
 }
 
+/// What a conversation runs over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "tests match on it")]
+pub enum Stream {
+    /// A network, in clear text.
+    Clear(Net),
+    /// TLS over TCP over 127.0.0.1.
+    Tls,
+}
+
+/// Runs a test over every kind of stream: as [`each_net`], and over TLS.
+pub fn each_stream(test: impl Fn(Stream)) {
+    each_net(|net| test(Stream::Clear(net)));
+    println!("over TLS");
+    test(Stream::Tls);
+}
+
 impl Net {
     /// The family of its sockets.
     #[must_use]
@@ -200,6 +221,8 @@ pub enum Peer {
     Tcp(TcpStream),
     /// Unix-domain.
     Unix(UnixStream),
+    /// A client under TLS.
+    Tls(Box<SecurePeer>),
 }
 
 impl Peer {
@@ -241,8 +264,16 @@ impl Peer {
                 socket.set_read_timeout(Some(DEADLINE)).expect("an option");
                 socket.set_write_timeout(Some(DEADLINE)).expect("an option");
             }
+            // The socket below has them.
+            Self::Tls(_) => {}
         }
         self
+    }
+
+    /// Begins TLS with a server that is `localhost`; the handshake is done when this returns, for which its loop has to turn.
+    #[must_use]
+    pub fn under_tls(self, certificates: &Certificates) -> Self {
+        Self::Tls(Box::new(SecurePeer::begin(self, certificates)))
     }
 
     /// Sends all of `data`.
@@ -267,10 +298,11 @@ impl Peer {
     }
 
     /// Ends the writing side.
-    pub fn shutdown_write(&self) {
+    pub fn shutdown_write(&mut self) {
         match self {
             Self::Tcp(socket) => socket.shutdown(Shutdown::Write),
             Self::Unix(socket) => socket.shutdown(Shutdown::Write),
+            Self::Tls(peer) => peer.shutdown_write(),
         }
         .expect("a shutdown");
     }
@@ -293,6 +325,7 @@ impl Peer {
         match self {
             Self::Tcp(socket) => socket.set_nonblocking(true),
             Self::Unix(socket) => socket.set_nonblocking(true),
+            Self::Tls(_) => panic!("a peer under TLS blocks"),
         }
         .expect("an option");
     }
@@ -303,6 +336,7 @@ impl Read for Peer {
         match self {
             Self::Tcp(socket) => socket.read(room),
             Self::Unix(socket) => socket.read(room),
+            Self::Tls(peer) => peer.read(room),
         }
     }
 }
@@ -312,6 +346,7 @@ impl Write for Peer {
         match self {
             Self::Tcp(socket) => socket.write(data),
             Self::Unix(socket) => socket.write(data),
+            Self::Tls(peer) => peer.write(data),
         }
     }
 

@@ -69,5 +69,6 @@ mod timeouts;
 mod timers;
 mod timings;
 mod tls;
+mod tls_peers;
 mod transcripts;
 mod traps;

@@ -1,8 +1,10 @@
 //! A chat that records its callbacks and does in them what a test says; shared by the tests of conversations.
 
+use std::thread;
+
 use asynchat::{AsyncChat, Chat, Collected, Conversation};
-use asyncore::{ChannelId, CloseReason, Error, Map, Result};
-use integration_tests::{Log, Net, Peer, map, turn_until};
+use asyncore::{ChannelId, CloseReason, Error, ListenOptions, Map, Result};
+use integration_tests::{Certificates, Log, Net, Peer, Stream, map, turn_until};
 
 /// Records `connect`, `found TEXT`, `too long TEXT`, `eof REST`, `drained`, `shutdown`, `error TEXT`, `close REASON`, and does what
 /// the test added. Pieces are recorded, as `piece TEXT`, only by a test's own [`on_piece`](Self::on_piece).
@@ -135,17 +137,31 @@ pub(crate) fn converse<C: Chat>(chat: AsyncChat<C>) -> (Map, Peer, ChannelId) {
     (map, peer, id)
 }
 
-/// A conversation that was accepted over a network; what must live as long is the last value.
+/// A conversation that was accepted over a stream; what must live as long is the last value.
 pub(crate) fn converse_over<C: Chat>(
-    net: Net,
+    stream: Stream,
     chat: AsyncChat<C>,
 ) -> (Map, Peer, ChannelId, Option<tempfile::TempDir>) {
+    let (net, certificates) = match stream {
+        Stream::Clear(net) => (net, None),
+        Stream::Tls => (Net::V4, Some(Certificates::new())),
+    };
     let (listener, address, folder) = net.listener();
     let mut map: Map = map();
     let mut chat = Some(chat);
     let listener = map.listen_on(listener, move |_| chat.take().expect("one connection")).unwrap();
-    let peer = Peer::connect(&address);
-    turn_until(&mut map, &mut (), "the connection", |map, ()| map.len() == 2);
+    let mut options = ListenOptions::default();
+    options.tls = certificates.as_ref().map(Certificates::server);
+    map.set_listen_options(&[listener], options);
+    let peer = thread::spawn(move || {
+        let peer = Peer::connect(&address);
+        match &certificates {
+            None => peer,
+            Some(certificates) => peer.under_tls(certificates),
+        }
+    });
+    turn_until(&mut map, &mut (), "the connection", |map, ()| map.len() == 2 && peer.is_finished());
+    let peer = peer.join().expect("a peer");
     let (id, _) = map.iter().find(|(id, _)| *id != listener).unwrap();
     map.close(listener);
     (map, peer, id, folder)

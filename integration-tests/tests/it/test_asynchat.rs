@@ -7,21 +7,21 @@ use std::rc::Rc;
 use asynchat::{AsyncChat, BytesProducer, EmptyTerminator, IterProducer, Splitter, Terminator};
 use asyncore::Pushed;
 use bytes::{Bytes, BytesMut};
-use integration_tests::{Log, each_net, run_to_the_end, turn_until};
+use integration_tests::{Log, each_stream, run_to_the_end, turn_until};
 
 use crate::scripted::{Scripted, converse, converse_over, send_pieces};
 
 /// `test_line_terminator1`, `test_line_terminator2`, `test_line_terminator3`.
 #[test]
 fn terminators_of_one_to_three_bytes_are_found_in_chunks_of_one_to_three_bytes() {
-    each_net(|net| {
+    each_stream(|stream| {
         for terminator in [&b"\n"[..], b"\r\n", b"qqq"] {
             let data = [b"hello world", terminator, b"I'm not dead yet!", terminator].concat();
             for size in 1..=3 {
                 let log = Log::new();
                 let chat =
                     AsyncChat::new(Scripted::new(&log)).terminator(Terminator::try_from(terminator).unwrap());
-                let (mut map, mut peer, id, _folder) = converse_over(net, chat);
+                let (mut map, mut peer, id, _folder) = converse_over(stream, chat);
                 send_pieces(&mut map, id, &mut peer, data.chunks(size));
                 drop(peer);
                 run_to_the_end(&mut map, &mut ());
@@ -38,7 +38,7 @@ fn terminators_of_one_to_three_bytes_are_found_in_chunks_of_one_to_three_bytes()
 /// `test_numeric_terminator1`, `test_numeric_terminator2`.
 #[test]
 fn a_count_ends_a_message_after_exactly_so_many_bytes() {
-    each_net(|net| {
+    each_stream(|stream| {
         for count in [1, 6] {
             for size in 1..=3 {
                 let log = Log::new();
@@ -47,7 +47,7 @@ fn a_count_ends_a_message_after_exactly_so_many_bytes() {
                     Ok(())
                 });
                 let chat = AsyncChat::new(first).terminator(Terminator::count(count).unwrap());
-                let (mut map, mut peer, id, _folder) = converse_over(net, chat);
+                let (mut map, mut peer, id, _folder) = converse_over(stream, chat);
                 let data = b"hello world, I'm not dead yet!\n";
                 send_pieces(&mut map, id, &mut peer, data.chunks(size));
                 drop(peer);
@@ -70,11 +70,11 @@ fn a_count_ends_a_message_after_exactly_so_many_bytes() {
 /// `test_none_terminator`.
 #[test]
 fn without_a_terminator_everything_is_collected_and_no_message_ends() {
-    each_net(|net| {
+    each_stream(|stream| {
         for size in 1..=3 {
             let log = Log::new();
             let chat = AsyncChat::new(Scripted::new(&log)).terminator(Terminator::none());
-            let (mut map, mut peer, id, _folder) = converse_over(net, chat);
+            let (mut map, mut peer, id, _folder) = converse_over(stream, chat);
             send_pieces(&mut map, id, &mut peer, b"hello world\nnot yet\n".chunks(size));
             drop(peer);
             run_to_the_end(&mut map, &mut ());
@@ -86,7 +86,7 @@ fn without_a_terminator_everything_is_collected_and_no_message_ends() {
 /// `test_simple_producer`.
 #[test]
 fn output_through_a_producer_of_small_pieces_arrives_whole() {
-    each_net(|net| {
+    each_stream(|stream| {
         let log = Log::new();
         let data = b"hello world\nI'm not dead yet!\n";
         let sender = Scripted::new(&log).on_connect(|cx| {
@@ -94,7 +94,7 @@ fn output_through_a_producer_of_small_pieces_arrives_whole() {
             cx.close_when_done();
             Ok(())
         });
-        let (mut map, mut peer, _, _folder) = converse_over(net, AsyncChat::new(sender));
+        let (mut map, mut peer, _, _folder) = converse_over(stream, AsyncChat::new(sender));
         turn_until(&mut map, &mut (), "the output", |map, ()| {
             map.iter().all(|(_, channel)| channel.bytes_out() == data.len() as u64)
         });
@@ -107,14 +107,14 @@ fn output_through_a_producer_of_small_pieces_arrives_whole() {
 /// `test_string_producer`: plain bytes are a producer too, [`BytesProducer`].
 #[test]
 fn plain_bytes_can_be_sent_as_a_producer() {
-    each_net(|net| {
+    each_stream(|stream| {
         let data = b"hello world\nI'm not dead yet!\n";
         let sender = Scripted::new(&Log::new()).on_connect(|cx| {
             cx.push_with_producer(BytesProducer::new(&data[..]));
             cx.close_when_done();
             Ok(())
         });
-        let (mut map, mut peer, _, _folder) = converse_over(net, AsyncChat::new(sender));
+        let (mut map, mut peer, _, _folder) = converse_over(stream, AsyncChat::new(sender));
         peer.shutdown_write();
         run_to_the_end(&mut map, &mut ());
         assert_eq!(peer.read_rest(), data);
@@ -124,11 +124,11 @@ fn plain_bytes_can_be_sent_as_a_producer() {
 /// `test_empty_line`.
 #[test]
 fn terminators_in_a_row_end_empty_messages() {
-    each_net(|net| {
+    each_stream(|stream| {
         for size in 1..=3 {
             let log = Log::new();
             let (mut map, mut peer, id, _folder) =
-                converse_over(net, AsyncChat::new(Scripted::new(&log)).terminator(b"\n"));
+                converse_over(stream, AsyncChat::new(Scripted::new(&log)).terminator(b"\n"));
             send_pieces(&mut map, id, &mut peer, b"hello world\n\nI am not dead yet!\n".chunks(size));
             drop(peer);
             run_to_the_end(&mut map, &mut ());
@@ -143,7 +143,7 @@ fn terminators_in_a_row_end_empty_messages() {
 /// `test_close_when_done`.
 #[test]
 fn close_when_done_delivers_what_is_queued_and_hears_no_reply() {
-    each_net(|net| {
+    each_stream(|stream| {
         let log = Log::new();
         let talker = Scripted::new(&log).on_connect(|cx| {
             cx.push(b"hello world\n");
@@ -151,7 +151,7 @@ fn close_when_done_delivers_what_is_queued_and_hears_no_reply() {
             cx.close_when_done();
             Ok(())
         });
-        let (mut map, mut peer, _, _folder) = converse_over(net, AsyncChat::new(talker).terminator(b"\n"));
+        let (mut map, mut peer, _, _folder) = converse_over(stream, AsyncChat::new(talker).terminator(b"\n"));
         peer.send(b"a reply that comes too late\n");
         peer.shutdown_write();
         run_to_the_end(&mut map, &mut ());
@@ -163,7 +163,7 @@ fn close_when_done_delivers_what_is_queued_and_hears_no_reply() {
 /// `test_push`. What is not bytes does not compile: see the documentation of `asyncore::PushData`.
 #[test]
 fn everything_that_is_bytes_can_be_pushed() {
-    each_net(|net| {
+    each_stream(|stream| {
         let talker = Scripted::new(&Log::new()).on_connect(|cx| {
             let kept = b"v ".to_vec();
             let pushed = [
@@ -182,7 +182,7 @@ fn everything_that_is_bytes_can_be_pushed() {
             cx.close_when_done();
             Ok(())
         });
-        let (mut map, mut peer, _, _folder) = converse_over(net, AsyncChat::new(talker));
+        let (mut map, mut peer, _, _folder) = converse_over(stream, AsyncChat::new(talker));
         peer.shutdown_write();
         run_to_the_end(&mut map, &mut ());
         assert_eq!(peer.read_rest(), b"array slice text v Vec String box Bytes BytesMut ");

@@ -288,6 +288,6 @@ fn with_client(net: Net, test: impl FnOnce(&mut Map, &Log, ChannelId, Peer)) {
 fn own_address(peer: &Peer) -> Address {
     match peer {
         Peer::Tcp(socket) => socket.local_addr().unwrap().into(),
-        Peer::Unix(_) => Address::Unnamed,
+        Peer::Unix(_) | Peer::Tls(_) => Address::Unnamed,
     }
 }
