@@ -10,12 +10,13 @@
 
 use std::sync::Arc;
 
-use asynchat::Conversation;
+use asynchat::{AsyncChat, Conversation};
 use asyncore::{ChannelId, Map};
 
 use crate::app::App;
 use crate::envelope::Envelope;
 use crate::reply::Reply;
+use crate::session::Session;
 
 /// Where messages go.
 pub trait Delivery: 'static {
@@ -46,7 +47,8 @@ pub trait Incoming: 'static {
     /// The reply to the whole message, which is not written any further.
     fn write(&mut self, cx: &mut Conversation<'_, App>, piece: &[u8]) -> Result<(), Reply>;
 
-    /// The message is whole. The outcome, or `None` if [`Ticket::answer`] tells it later. Until then the session is paused.
+    /// The message is whole. The outcome, or `None` if [`Ticket::answer`] tells it later. Until then the session is paused,
+    /// and it is the session that ends the pause: a pause of [`write`](Self::write) is not to be ended any more.
     fn finish(self: Box<Self>, cx: &mut Conversation<'_, App>, ticket: Ticket) -> Option<Outcome>;
 }
 
@@ -72,8 +74,19 @@ pub struct Ticket {
 }
 
 impl Ticket {
-    /// Tells the session, if it is still there; from another thread by [`Remote::post`](asyncore::Remote::post).
+    /// Tells the session, if it is still there and waits for it; from another thread by
+    /// [`Remote::post`](asyncore::Remote::post).
+    ///
+    /// In a callback of that session nothing is told: there [`Incoming::finish`] has the outcome for an answer.
+    #[expect(clippy::needless_pass_by_value, reason = "an outcome is told once, to one session")]
     pub fn answer(self, map: &mut Map<App>, app: &mut App, outcome: Outcome) {
-        drop((self, map, app, outcome));
+        let is_told = map.with(app, self.session, |chat: &mut AsyncChat<Session>, cx| {
+            chat.converse(cx, |session, cx| session.told(cx, self.message, &outcome))
+        });
+        if is_told != Some(true) {
+            // What was accepted stays accepted: a client that does not hear of it sends it again.
+            let (session, message) = (self.session, self.message);
+            tracing::info!(%session, message, ?outcome, "nobody is there to hear what became of a message");
+        }
     }
 }

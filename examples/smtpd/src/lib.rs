@@ -5,14 +5,19 @@
 
 pub mod address;
 pub mod app;
+pub mod command;
 pub mod config;
 pub mod delivery;
 pub mod envelope;
 pub mod mailbox;
 pub mod metrics;
 pub mod options;
+pub mod parameters;
+pub mod password;
 pub mod relay;
 pub mod reply;
+pub mod serial;
+pub mod session;
 pub mod settings;
 pub mod sink;
 pub mod spool;

@@ -1,10 +1,13 @@
 //! [`Settings`]: what the server was told to be, checked.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use asynchat::BareIn;
 use asyncore::{Rate, TlsServer};
 use ipnet::IpNet;
+
+use crate::password::Passwords;
 
 /// What sessions are held to. Made from the options when the server starts.
 #[derive(Clone, Debug)]
@@ -31,6 +34,8 @@ pub struct Settings {
     pub bare: BareIn,
     /// `STARTTLS` is offered, and `--smtps` served, with this.
     pub tls: Option<TlsServer>,
+    /// Who may say who they are with `AUTH`; without it, `AUTH` is not offered.
+    pub passwords: Option<Arc<Passwords>>,
     /// Whether `AUTH` is offered without TLS.
     pub auth_in_clear: bool,
     /// Who must say who it is before `MAIL`, unless it comes from `allow_from`. True where the server is a relay that others
