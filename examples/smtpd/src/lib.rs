@@ -21,3 +21,4 @@ pub mod session;
 pub mod settings;
 pub mod sink;
 pub mod spool;
+pub mod web;

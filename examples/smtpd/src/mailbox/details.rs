@@ -4,7 +4,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
 
 use mail_parser::{Address, DateTime, MessageParser};
@@ -81,7 +81,8 @@ impl Message {
     }
 
     /// Whether no folder has its file any more.
-    pub(super) fn is_gone(&self) -> bool {
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
         !self.likely_paths().any(|path| path.exists()) && self.moved_path().is_none()
     }
 
@@ -91,11 +92,13 @@ impl Message {
     ///
     /// If one could not be removed, though it is there.
     pub fn delete(&self) -> io::Result<()> {
-        let moved = || self.folders.iter().flat_map(move |folder| self.moved_in(folder.join(CUR)));
-        for path in self.likely_paths().chain(moved()) {
-            match fs::remove_file(path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
+        for folder in &self.folders {
+            let mut is_found = false;
+            for path in self.likely_in(folder) {
+                is_found |= remove(path)?;
+            }
+            if !is_found && let Some(path) = self.moved_in(folder) {
+                remove(path)?;
             }
         }
         Ok(())
@@ -103,25 +106,36 @@ impl Message {
 
     /// Where its files may be without a search.
     fn likely_paths(&self) -> impl Iterator<Item = PathBuf> {
+        self.folders.iter().flat_map(|folder| self.likely_in(folder))
+    }
+
+    /// Where its file in a folder may be without a search.
+    fn likely_in(&self, folder: &Path) -> impl Iterator<Item = PathBuf> + use<> {
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        self.folders.iter().flat_map(move |folder| {
-            let seen = seen.as_ref().map(|seen| folder.join(seen));
-            let usual = [NEW, CUR].map(|part| folder.join(part).join(&self.name));
-            seen.into_iter().chain(usual)
-        })
+        let usual = [NEW, CUR].map(|part| folder.join(part).join(&self.name));
+        seen.map(|seen| folder.join(seen)).into_iter().chain(usual)
     }
 
     fn moved_path(&self) -> Option<PathBuf> {
-        self.folders.iter().find_map(|folder| self.moved_in(folder.join(CUR)))
+        self.folders.iter().find_map(|folder| self.moved_in(folder))
     }
 
-    /// The file of it that a mail reader has given flags.
-    fn moved_in(&self, cur: PathBuf) -> Option<PathBuf> {
+    /// The file of it in a folder that a mail reader has given flags.
+    fn moved_in(&self, folder: &Path) -> Option<PathBuf> {
         let is_it = |entry: &fs::DirEntry| {
             let file = entry.file_name();
             file.to_str().and_then(|file| file.strip_prefix(&self.name)?.chars().next()) == Some(FLAGS)
         };
-        fs::read_dir(cur).ok()?.flatten().find(is_it).map(|entry| entry.path())
+        fs::read_dir(folder.join(CUR)).ok()?.flatten().find(is_it).map(|entry| entry.path())
+    }
+}
+
+/// Removes a file: whether it was there.
+fn remove(path: PathBuf) -> io::Result<bool> {
+    match fs::remove_file(path) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
     }
 }
 

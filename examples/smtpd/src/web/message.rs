@@ -1,0 +1,208 @@
+//! A message taken apart for the page. All of it is for other threads than the loop's.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Read, Seek, Write};
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use mail_parser::{Message, MessageParser, MessagePart, MimeHeaders, PartType};
+use serde::Serialize;
+
+use super::response::Body;
+use super::sanitize::{PICTURES, sanitized};
+use crate::mailbox::mime::{contained, cut};
+
+/// A message as the page shows it.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct View {
+    /// Names and values, in their order, words decoded.
+    headers: Vec<(String, String)>,
+    text: String,
+    /// The HTML without whatever could do harm or load something; `None` if the message has none.
+    html: Option<String>,
+    parts: Vec<Part>,
+    /// Whether something was too long to be shown in full.
+    cut: bool,
+}
+
+/// A part of a message, other than those that hold parts.
+#[derive(Debug, Serialize)]
+struct Part {
+    index: usize,
+    #[serde(rename = "type")]
+    kind: String,
+    name: Option<String>,
+    size: usize,
+    /// Whether it is neither the text nor the HTML.
+    attachment: bool,
+}
+
+/// A part of a message, decoded.
+#[derive(Debug)]
+pub(super) struct Content {
+    pub(super) name: String,
+    pub(super) body: Body,
+}
+
+/// Reads a message, as much of it as is taken apart.
+fn read(file: File) -> io::Result<Vec<u8>> {
+    let mut raw = Vec::new();
+    file.take(READ_LIMIT).read_to_end(&mut raw)?;
+    Ok(raw)
+}
+
+/// What the page shows.
+///
+/// # Errors
+///
+/// If the file cannot be read.
+pub(super) fn view(file: File) -> io::Result<View> {
+    let raw = read(file)?;
+    let is_whole = (raw.len() as u64) < READ_LIMIT;
+    let view = contained(|| MessageParser::default().parse(&raw).map(|message| View::of(&message))).flatten();
+    let mut view = view.unwrap_or_else(|| {
+        // It is no message, or one that defeats the parser: shown as it came.
+        let text = String::from_utf8_lossy(&raw);
+        View { text: cut(&text, TEXT_LIMIT).to_owned(), cut: text.len() > TEXT_LIMIT, ..View::default() }
+    });
+    view.cut |= !is_whole;
+    Ok(view)
+}
+
+/// The HTML for the frame, with the images that are in the message; `None` if it has none.
+///
+/// # Errors
+///
+/// If the file cannot be read.
+pub(super) fn html(file: File) -> io::Result<Option<String>> {
+    let raw = read(file)?;
+    let html = contained(|| {
+        let message = MessageParser::default().parse(&raw)?;
+        let html = html_of(&message)?;
+        Some(sanitized(cut(&html, HTML_LIMIT), pictures(&message)))
+    });
+    Ok(html.flatten())
+}
+
+/// A part by its index; `None` if there is no such part.
+///
+/// # Errors
+///
+/// If the file cannot be read, or there is no room for the part.
+pub(super) fn part(file: File, index: usize) -> io::Result<Option<Content>> {
+    let raw = read(file)?;
+    let found = contained(|| {
+        let message = MessageParser::default().parse(&raw)?;
+        let part = message.parts.get(index).filter(|part| !part.is_multipart())?;
+        let name = part.attachment_name().map_or_else(|| format!("part-{index}"), str::to_owned);
+        Some((name, part.contents().to_vec()))
+    });
+    let Some((name, bytes)) = found.flatten() else { return Ok(None) };
+    drop(raw);
+    let body = if bytes.len() <= KEPT_IN_MEMORY {
+        Body::Bytes(bytes.into())
+    } else {
+        // Who reads slowly costs a place on the disk, and no memory.
+        let mut file = tempfile::tempfile()?;
+        file.write_all(&bytes)?;
+        file.rewind()?;
+        Body::File(file, bytes.len() as u64)
+    };
+    Ok(Some(Content { name, body }))
+}
+
+impl View {
+    fn of(message: &Message<'_>) -> Self {
+        let raw = &*message.raw_message;
+        let headers = message.parts.first().map(|root| root.headers.iter());
+        let headers = headers.into_iter().flatten().take(HEADERS_LIMIT).map(|header| {
+            let value = raw.get(header.offset_start as usize..header.offset_end as usize).unwrap_or_default();
+            (header.name().to_owned(), decoded(value))
+        });
+        let texts = (0..message.text_body_count()).filter_map(|at| message.body_text(at));
+        let text = texts.collect::<Vec<_>>().join("\n");
+        let html = html_of(message);
+        let is_body = |index| message.text_body.contains(&index) || message.html_body.contains(&index);
+        let parts = message.parts.iter().enumerate().filter(|(_, part)| !part.is_multipart());
+        let parts = parts.take(PARTS_LIMIT).map(|(index, part)| Part {
+            index,
+            kind: kind_of(part),
+            name: part.attachment_name().map(str::to_owned),
+            size: part.contents().len(),
+            attachment: !u32::try_from(index).is_ok_and(is_body),
+        });
+        Self {
+            headers: headers.collect(),
+            parts: parts.collect(),
+            cut: text.len() > TEXT_LIMIT || html.as_ref().is_some_and(|html| html.len() > HTML_LIMIT),
+            text: cut(&text, TEXT_LIMIT).to_owned(),
+            html: html.map(|html| sanitized(cut(&html, HTML_LIMIT), HashMap::new())),
+        }
+    }
+}
+
+/// All HTML of a message that is not attached.
+fn html_of(message: &Message<'_>) -> Option<String> {
+    let parts = message.html_bodies().filter_map(|part| match &part.body {
+        PartType::Html(html) => Some(&**html),
+        _ => None,
+    });
+    let parts: Vec<&str> = parts.collect();
+    (!parts.is_empty()).then(|| parts.concat())
+}
+
+fn kind_of(part: &MessagePart<'_>) -> String {
+    match part.content_type() {
+        Some(kind) => format!("{}/{}", kind.ctype(), kind.subtype().unwrap_or("*")).to_ascii_lowercase(),
+        None => "text/plain".to_owned(),
+    }
+}
+
+/// The images of the message by their `Content-ID`, as `data:` addresses: the frame may load nothing, not even from here.
+fn pictures(message: &Message<'_>) -> HashMap<String, String> {
+    let mut pictures = HashMap::new();
+    let mut room = PICTURES_LIMIT;
+    for part in &message.parts {
+        let (Some(id), kind, bytes) = (part.content_id(), kind_of(part), part.contents()) else { continue };
+        if PICTURES.contains(&&*kind)
+            && let Some(left) = room.checked_sub(bytes.len())
+        {
+            room = left;
+            let address = format!("data:{kind};base64,{}", BASE64_STANDARD.encode(bytes));
+            pictures.insert(id.trim_matches(['<', '>']).to_owned(), address);
+        }
+    }
+    pictures
+}
+
+/// The value of a header field, in one line, words decoded.
+fn decoded(value: &[u8]) -> String {
+    let mut field = b"Subject: ".to_vec();
+    field.extend(value.trim_ascii().iter().copied());
+    field.extend(b"\r\n\r\n");
+    let parsed = MessageParser::default().parse(&field);
+    let decoded = parsed.as_ref().and_then(|parsed| parsed.subject());
+    decoded.map_or_else(|| String::from_utf8_lossy(value).trim().to_owned(), str::to_owned)
+}
+
+/// How much of a message is taken apart: 64 MiB, the largest that the server takes unless told otherwise.
+const READ_LIMIT: u64 = 64 << 20;
+
+/// Most bytes of a text that is shown: 1 MiB, a long book; the whole is in the source.
+const TEXT_LIMIT: usize = 1 << 20;
+
+/// Most bytes of HTML that are shown: 1 MiB, ten times what mail programs cut off.
+const HTML_LIMIT: usize = 1 << 20;
+
+/// Most bytes of images that are shown in the HTML: 8 MiB, some photographs; they are among the attachments in any case.
+const PICTURES_LIMIT: usize = 8 << 20;
+
+/// Most header fields that are shown: 500, far beyond what mail gathers on its way.
+const HEADERS_LIMIT: usize = 500;
+
+/// Most parts that are listed: 1000; the whole is in the source.
+const PARTS_LIMIT: usize = 1000;
+
+/// Up to which size a part is answered from memory: 256 KiB, what is pushed at a time.
+const KEPT_IN_MEMORY: usize = 256 << 10;

@@ -1,0 +1,163 @@
+//! [`Response`]: what is sent back.
+
+use std::borrow::Cow;
+use std::fmt::Write;
+use std::fs::File;
+
+use bytes::Bytes;
+
+/// An answer: its status, its header fields and its body.
+#[derive(Debug)]
+pub(super) struct Response {
+    pub(super) status: Status,
+    /// Fields besides those that every answer has.
+    fields: Vec<(&'static str, Cow<'static, str>)>,
+    pub(super) body: Body,
+}
+
+/// What follows the head; an answer to `HEAD` leaves it out.
+#[derive(Debug)]
+pub(super) enum Body {
+    Bytes(Bytes),
+    /// So many bytes of a file, from where it stands.
+    File(File, u64),
+}
+
+impl Response {
+    /// A good answer of a content type, such as `text/html; charset=utf-8`.
+    pub(super) fn ok(content_type: &'static str, body: impl Into<Bytes>) -> Self {
+        Self::whole(content_type, Body::Bytes(body.into()))
+    }
+
+    /// A good answer from wherever its body is.
+    pub(super) fn whole(content_type: &'static str, body: Body) -> Self {
+        Self::of(Status::Ok, content_type, body)
+    }
+
+    /// The head of a stream of events.
+    pub(super) fn events() -> Self {
+        Self::of(Status::Streaming, "text/event-stream", Body::Bytes(Bytes::new()))
+    }
+
+    /// A good answer that has nothing to say.
+    pub(super) const fn empty() -> Self {
+        Self { status: Status::NoContent, fields: Vec::new(), body: Body::Bytes(Bytes::new()) }
+    }
+
+    /// An answer that says in one line what the status means.
+    pub(super) fn plain(status: Status) -> Self {
+        Self::of(status, TEXT, Body::Bytes(format!("{}\n", status.text()).into()))
+    }
+
+    fn of(status: Status, content_type: &'static str, body: Body) -> Self {
+        Self { status, fields: vec![("Content-Type", content_type.into())], body }
+    }
+
+    /// Adds a header field, whose value has no control characters.
+    #[must_use]
+    pub(super) fn with(mut self, name: &'static str, value: impl Into<Cow<'static, str>>) -> Self {
+        self.fields.push((name, value.into()));
+        self
+    }
+
+    /// The head, its empty line included.
+    pub(super) fn head(&self, keeps_alive: bool) -> String {
+        let mut head = format!("HTTP/1.1 {}\r\n", self.status.text());
+        let own =
+            OF_ALL.into_iter().chain([("Connection", if keeps_alive { "keep-alive" } else { "close" })]);
+        let fields = self.fields.iter().map(|(name, value)| (*name, &**value));
+        let policy = ("Content-Security-Policy", CLOSED);
+        let policy = Some(policy).filter(|policy| self.fields.iter().all(|(name, _)| *name != policy.0));
+        for (name, value) in own.chain(policy).chain(fields) {
+            // Writing to a string does not fail.
+            let _ = write!(head, "{name}: {value}\r\n");
+        }
+        if let Some(length) = self.length() {
+            let _ = write!(head, "Content-Length: {length}\r\n");
+        }
+        head.push_str("\r\n");
+        head
+    }
+
+    /// How long the body is; `None` if only the end of the connection ends it.
+    fn length(&self) -> Option<u64> {
+        match &self.body {
+            _ if self.status == Status::Streaming || self.status == Status::NoContent => None,
+            Body::Bytes(bytes) => Some(bytes.len() as u64),
+            Body::File(_, length) => Some(*length),
+        }
+    }
+}
+
+/// What became of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Status {
+    /// 200
+    Ok,
+    /// 200, with a body that does not end.
+    Streaming,
+    /// 204
+    NoContent,
+    /// 400
+    BadRequest,
+    /// 403
+    Forbidden,
+    /// 404
+    NotFound,
+    /// 405
+    MethodNotAllowed,
+    /// 413
+    ContentTooLarge,
+    /// 417
+    ExpectationFailed,
+    /// 421
+    MisdirectedRequest,
+    /// 431
+    HeaderFieldsTooLarge,
+    /// 500
+    InternalServerError,
+    /// 501
+    NotImplemented,
+    /// 503
+    ServiceUnavailable,
+    /// 505
+    VersionNotSupported,
+}
+
+impl Status {
+    /// The code and its meaning, as in a status line.
+    pub(super) const fn text(self) -> &'static str {
+        match self {
+            Self::Ok | Self::Streaming => "200 OK",
+            Self::NoContent => "204 No Content",
+            Self::BadRequest => "400 Bad Request",
+            Self::Forbidden => "403 Forbidden",
+            Self::NotFound => "404 Not Found",
+            Self::MethodNotAllowed => "405 Method Not Allowed",
+            Self::ContentTooLarge => "413 Content Too Large",
+            Self::ExpectationFailed => "417 Expectation Failed",
+            Self::MisdirectedRequest => "421 Misdirected Request",
+            Self::HeaderFieldsTooLarge => "431 Request Header Fields Too Large",
+            Self::InternalServerError => "500 Internal Server Error",
+            Self::NotImplemented => "501 Not Implemented",
+            Self::ServiceUnavailable => "503 Service Unavailable",
+            Self::VersionNotSupported => "505 HTTP Version Not Supported",
+        }
+    }
+}
+
+/// The content type of text.
+pub(super) const TEXT: &str = "text/plain; charset=utf-8";
+
+/// What an answer may do that says nothing else: nothing.
+const CLOSED: &str =
+    "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; sandbox";
+
+/// Nobody is to keep an answer, to take it for something else, to use it in a page of their own, or to be told where a link
+/// was found.
+const OF_ALL: [(&str, &str); 4] = [
+    ("Cache-Control", "no-store"),
+    ("X-Content-Type-Options", "nosniff"),
+    ("Cross-Origin-Resource-Policy", "same-origin"),
+    ("Referrer-Policy", "no-referrer"),
+];
