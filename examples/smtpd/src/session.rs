@@ -102,7 +102,7 @@ pub enum Peer {
 /// A conversation with a client of that address, which begins with the greeting.
 #[must_use]
 pub fn conversation(peer: Option<Address>) -> AsyncChat<Session> {
-    chat(Session { peer: peer.into(), ..Session::default() })
+    Session::of(peer.into()).chat()
 }
 
 /// What the channels of sessions are held to.
@@ -112,13 +112,6 @@ pub fn limits(settings: &Settings) -> Limits {
     limits.idle_time = Some(settings.idle_time);
     limits.total_time = Some(settings.total_time);
     limits
-}
-
-fn chat(session: Session) -> AsyncChat<Session> {
-    AsyncChat::new(session)
-        .terminator(Terminator::lf())
-        .message_limit(AUTH_LINE_LIMIT - "\n".len())
-        .on_too_long(OnTooLong::Skip)
 }
 
 impl From<Option<Address>> for Peer {
@@ -132,6 +125,19 @@ impl From<Option<Address>> for Peer {
 }
 
 impl Session {
+    /// One with a client there, which has not been greeted.
+    pub(crate) fn of(peer: Peer) -> Self {
+        Self { peer, ..Self::default() }
+    }
+
+    /// Its channel.
+    pub(crate) fn chat(self) -> AsyncChat<Self> {
+        AsyncChat::new(self)
+            .terminator(Terminator::lf())
+            .message_limit(AUTH_LINE_LIMIT - "\n".len())
+            .on_too_long(OnTooLong::Skip)
+    }
+
     /// Obeys a line, which came without its LF.
     fn command(&mut self, cx: &mut Conversation<'_, App>, line: &[u8]) {
         let Some(text) = line.strip_suffix(b"\r").filter(|text| memchr(b'\r', text).is_none()) else {
@@ -258,7 +264,7 @@ impl Session {
 
 impl Chat<App> for Session {
     fn handle_connect(&mut self, cx: &mut Conversation<'_, App>) -> Result {
-        self.greet(cx);
+        self.greet(cx.map, cx.app, cx.id);
         Ok(())
     }
 
@@ -369,7 +375,9 @@ impl Chat<App> for Session {
     }
 
     fn handle_close(&mut self, cx: &mut Conversation<'_, App>, reason: CloseReason) {
-        cx.app.metrics.sessions_closed += 1;
+        if self.is_greeted {
+            cx.app.metrics.sessions_closed += 1;
+        }
         let client = &self.client;
         tracing::info!(
             id = %cx.id,

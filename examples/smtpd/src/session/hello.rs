@@ -1,6 +1,8 @@
 //! The beginning of a session: the greeting, `HELO`, `EHLO` and `LHLO`, and the same again under TLS.
 
 use asynchat::Conversation;
+use asyncore::rustls::{ProtocolVersion, SupportedCipherSuite};
+use asyncore::{ChannelId, Map};
 
 use super::{Peer, Session, no_argument};
 use crate::app::App;
@@ -10,19 +12,19 @@ use crate::reply::Reply;
 
 impl Session {
     /// Says who is here. Nobody has to wait for it.
-    pub(super) fn greet(&mut self, cx: &mut Conversation<'_, App>) {
+    pub(crate) fn greet(&mut self, map: &mut Map<App>, app: &mut App, id: ChannelId) {
         if self.is_greeted {
             return;
         }
         self.is_greeted = true;
-        cx.app.metrics.sessions_opened += 1;
+        app.metrics.sessions_opened += 1;
         if let Peer::Inet(address) = self.peer {
             (self.client.address, self.client.port) = (Some(address.ip().to_canonical()), address.port());
         }
-        let settings = &cx.app.settings;
+        let settings = &app.settings;
         let protocol = if settings.lmtp { "LMTP" } else { "ESMTP" };
         let greeting = Reply::new(220, "", format_args!("{} {protocol}", settings.hostname));
-        cx.push(greeting.wire());
+        map.push(id, greeting.wire());
     }
 
     /// TLS is there: what was said before, anybody may have said (RFC 3207, section 4.2).
@@ -34,13 +36,11 @@ impl Session {
         let session = cx.map.get(cx.id).and_then(|channel| channel.tls());
         let agreed =
             session.and_then(|session| session.protocol_version().zip(session.negotiated_cipher_suite()));
-        let name = |(version, cipher): (_, asyncore::rustls::SupportedCipherSuite)| {
-            let version: asyncore::rustls::ProtocolVersion = version;
-            let version = version.as_str().unwrap_or("TLS");
-            format!("{} {}", version, cipher.suite().as_str().unwrap_or("unknown"))
+        let name = |(version, cipher): (ProtocolVersion, SupportedCipherSuite)| {
+            Some(format!("{} {}", version.as_str()?, cipher.suite().as_str()?))
         };
-        self.client.tls = Some(agreed.map_or_else(|| "TLS".to_owned(), name));
-        self.greet(cx);
+        self.client.tls = agreed.and_then(name).or_else(|| Some("TLS".to_owned()));
+        self.greet(cx.map, cx.app, cx.id);
     }
 
     /// `HELO`, `EHLO` or `LHLO`, at any time: the session is as new from here, but for who has authenticated (RFC 5321,
