@@ -19,6 +19,7 @@ pub mod proxy;
 pub mod relay;
 pub mod reply;
 pub mod serial;
+pub mod server;
 pub mod session;
 pub mod settings;
 pub mod sink;

@@ -1,16 +1,18 @@
 //! [`Options`]: the command line, and by `config.rs` the configuration file.
 
-use std::net::{IpAddr, SocketAddr};
+use std::fmt;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::num::NonZero;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use asyncore::Address;
 use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 
-use crate::relay::RelayTls;
+use crate::relay::{NextServer, RelayTls};
 
 /// A mail server for development and small sites.
 ///
@@ -81,9 +83,8 @@ pub struct Options {
     pub exec: Option<String>,
     /// Pass messages on to another server, before they are acknowledged.
     #[arg(long, value_name = "HOST:PORT", group = "destination", help_heading = DESTINATION)]
-    pub relay: Option<String>,
-    /// Whether to use TLS towards that server: `may` encrypts where it can and verifies nothing, `must` demands a valid
-    /// certificate.
+    pub relay: Option<NextServer>,
+    /// Whether to use TLS towards that server.
     #[arg(long, value_name = "WHEN", default_value = "may", requires = "relay", help_heading = DESTINATION)]
     pub relay_tls: RelayTls,
     /// A file of root certificates that vouch for that server, instead of those of the system.
@@ -196,14 +197,32 @@ impl FromStr for At {
 }
 
 impl At {
-    /// Whether nobody but this machine reaches it.
-    #[must_use]
-    pub fn is_local(&self) -> bool {
+    /// The addresses that it stands for; blocks while a name is resolved.
+    ///
+    /// # Errors
+    ///
+    /// If the name is unknown.
+    pub fn addresses(&self) -> Result<Vec<Address>, String> {
         match self {
-            Self::Unix(_) => true,
-            Self::Host(host, _) => {
-                host == "localhost" || host.parse().is_ok_and(|address: IpAddr| address.is_loopback())
+            Self::Unix(path) => Ok(vec![path.as_path().into()]),
+            Self::Host(host, port) if matches!(host.as_str(), "" | "*") => {
+                Ok(vec![SocketAddr::from((Ipv6Addr::UNSPECIFIED, *port)).into()])
             }
+            Self::Host(host, port) => {
+                let addresses = (host.as_str(), *port).to_socket_addrs();
+                let addresses = addresses.map_err(|error| format!("cannot listen on {self}: {error}"))?;
+                Ok(addresses.map(Address::from).collect())
+            }
+        }
+    }
+}
+
+impl fmt::Display for At {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unix(path) => path.display().fmt(f),
+            Self::Host(host, port) if host.contains(':') => write!(f, "[{host}]:{port}"),
+            Self::Host(host, port) => write!(f, "{host}:{port}"),
         }
     }
 }
@@ -266,17 +285,11 @@ mod tests {
         assert_eq!("127.0.0.1:25".parse(), host("127.0.0.1", 25));
         assert_eq!("[::1]:25".parse(), host("::1", 25));
         assert_eq!("*:0".parse(), host("*", 0));
+        assert_eq!("[::1]:25".parse::<At>().unwrap().to_string(), "[::1]:25");
         assert_eq!("/run/smtpd".parse(), Ok(At::Unix("/run/smtpd".into())));
         assert_eq!("unix:./here".parse(), Ok(At::Unix("./here".into())));
         assert!("25".parse::<At>().is_err());
         assert!("host:99999".parse::<At>().is_err());
-    }
-
-    #[test]
-    fn only_loopback_and_unix_sockets_are_local() {
-        let is_local = |text: &str| text.parse::<At>().unwrap().is_local();
-        assert!(["127.0.0.1:1", "127.9.9.9:1", "[::1]:1", "localhost:1", "/a/b"].into_iter().all(is_local));
-        assert!(!["*:1", ":1", "0.0.0.0:1", "[::]:1", "mail.example:1"].into_iter().any(is_local));
     }
 
     #[test]

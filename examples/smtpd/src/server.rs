@@ -1,0 +1,243 @@
+//! The server: what the options ask for, put into one map, and run until it is told to stop.
+
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::fs::FileTypeExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use asynchat::BareIn;
+use asyncore::{Address, ChannelId, Identity, ListenOptions, Map, Rate, Result, SIGHUP, TlsServer, WhenFull};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use crate::app::App;
+use crate::delivery::Delivery;
+use crate::options::{At, Bare, Options};
+use crate::password::Passwords;
+use crate::relay::{Login, Relay, RelayOptions, is_open_relay, reaches_others};
+use crate::settings::Settings;
+use crate::sink::Sink;
+use crate::{session, web};
+
+/// Serves until SIGINT or SIGTERM has come and the messages in flight are dealt with.
+///
+/// # Errors
+///
+/// If an option cannot be carried out, or the loop fails.
+pub fn run(options: &Options) -> Result {
+    let settings = Rc::new(settings(options)?);
+    raise_descriptors();
+    let mut map = Map::new()?;
+    map.shutdown_on_signals(options.stop_time)?;
+    let delivery = delivery(options)?;
+    let mut app = App::new(Rc::clone(&settings), delivery);
+    let mut paths = Paths::default();
+    let mut listeners = Vec::new();
+    for at in &options.listen {
+        listeners.extend(listen(&mut map, at, sessions(options, &settings), &mut paths)?);
+    }
+    for at in &options.smtps {
+        let mut sessions = sessions(options, &settings);
+        sessions.tls.clone_from(&settings.tls);
+        listeners.extend(listen(&mut map, at, sessions, &mut paths)?);
+    }
+    if !options.no_http {
+        listeners.extend(web::listen(&mut map, options.http, options.http_host.clone())?);
+    }
+    reload_on_signal(&mut map, options)?;
+    for address in listeners.iter().filter_map(|id| address_of(&map, *id)) {
+        say(&format!("listening on {address}"));
+    }
+    if !options.no_http
+        && let Some(address) = listeners.last().and_then(|id| address_of(&map, *id))
+    {
+        say(&format!("messages are shown at http://{address}/"));
+    }
+    tracing::info!(hostname = settings.hostname, destination = app.delivery.name(), "serving");
+    map.run(&mut app)
+}
+
+/// Reads what the options name, and says what it would do.
+///
+/// # Errors
+///
+/// As [`run`], but for what only serving shows: an address that is taken, a folder that cannot be written.
+pub fn check(options: &Options) -> Result {
+    let settings = settings(options)?;
+    for at in options.listen.iter().chain(&options.smtps) {
+        say(&format!("would listen on {at}"));
+    }
+    if !options.no_http {
+        say(&format!("would listen on {} for browsers", options.http));
+    }
+    say(&format!("would call itself {}", settings.hostname));
+    say("the configuration is sound");
+    Ok(())
+}
+
+/// What sessions are held to.
+fn settings(options: &Options) -> Result<Settings> {
+    if !options.smtps.is_empty() && options.proxy_protocol {
+        return Err("--smtps cannot be used with --proxy-protocol: its header is not encrypted".into());
+    }
+    let mut addresses = Vec::new();
+    for at in options.listen.iter().chain(&options.smtps) {
+        addresses.extend(at.addresses()?);
+    }
+    let is_relay = options.relay.is_some();
+    if is_relay
+        && is_open_relay(&addresses, options.proxy_protocol, options.auth_file.is_some(), &options.allow_from)
+    {
+        return Err(
+            "a relay that others than this machine reach needs --auth-file, or --allow-from with less than \
+                    everybody: anybody could send mail to anybody through it"
+                .into(),
+        );
+    }
+    let passwords = options.auth_file.as_deref().map(Passwords::read).transpose()?.map(Arc::new);
+    let tls = match (&options.tls_cert, &options.tls_key) {
+        (Some(chain), Some(key)) => Some(TlsServer::new(Identity::new(chain, key))?),
+        _ => None,
+    };
+    Ok(Settings {
+        hostname: match &options.hostname {
+            Some(name) => checked(name)?,
+            None => checked(&rustix::system::uname().nodename().to_string_lossy())
+                .unwrap_or_else(|_| "localhost".to_owned()),
+        },
+        lmtp: options.lmtp,
+        message_limit: options.message_limit.as_u64(),
+        text_line_limit: Some(usize::try_from(options.text_line_limit.as_u64())?).filter(|limit| *limit > 0),
+        recipients: options.recipients.get(),
+        errors: options.errors.get(),
+        idle_time: options.idle_time,
+        total_time: options.total_time,
+        min_rate: Some(options.min_rate.as_u64()).filter(|rate| *rate > 0).map(Rate::per_second),
+        bare: match options.bare {
+            Bare::Refuse => BareIn::Refuse,
+            Bare::Keep => BareIn::Keep,
+        },
+        tls,
+        passwords,
+        auth_in_clear: options.auth_in_clear,
+        require_auth: options.require_auth
+            || (is_relay && reaches_others(&addresses, options.proxy_protocol)),
+        allow_from: options.allow_from.clone(),
+        proxies: options.proxy_protocol.then(|| options.proxy_from.clone()),
+    })
+}
+
+/// A name that can stand in a greeting and in header lines.
+fn checked(name: &str) -> Result<String> {
+    let is_sound = !name.is_empty() && name.len() <= 255 && name.bytes().all(|byte| byte.is_ascii_graphic());
+    if is_sound { Ok(name.to_owned()) } else { Err(format!("{name:?} is no name for a server").into()) }
+}
+
+/// Where messages go.
+fn delivery(options: &Options) -> Result<Rc<dyn Delivery>> {
+    Ok(if let Some(next) = &options.relay {
+        let login = match (&options.relay_user, &options.relay_password_file) {
+            (Some(user), Some(file)) => Some(Login::from_file(user, file)?),
+            _ => None,
+        };
+        let roots = options.relay_roots.clone();
+        Rc::new(Relay::new(RelayOptions { next: next.clone(), tls: options.relay_tls, roots, login })?)
+    } else {
+        Rc::new(Sink)
+    })
+}
+
+/// What a listener of sessions is to do.
+fn sessions(options: &Options, settings: &Settings) -> ListenOptions {
+    let mut listen = ListenOptions::default();
+    listen.limits = Some(session::limits(settings));
+    listen.total = options.sessions.get();
+    // Behind a proxy all clients come from its address.
+    if !options.proxy_protocol {
+        listen.per_address = options.sessions_per_address.get();
+    }
+    listen.when_full = WhenFull::Refuse;
+    listen.refusal = format!("421 4.7.0 {} Too many sessions, try again later\r\n", settings.hostname).into();
+    listen
+}
+
+/// Listens at one place; the path of a Unix socket is removed with `paths`.
+fn listen(map: &mut Map<App>, at: &At, options: ListenOptions, paths: &mut Paths) -> Result<Vec<ChannelId>> {
+    match at {
+        At::Host(host, port) => map.listen_host_with(host, *port, options, session::conversation),
+        At::Unix(path) => {
+            remove_stale(path)?;
+            let id = map.listen_unix(path, session::conversation)?;
+            paths.0.push(path.clone());
+            map.set_listen_options(&[id], options);
+            Ok(vec![id])
+        }
+    }
+}
+
+/// Removes the socket that a server left which was killed.
+fn remove_stale(path: &Path) -> Result {
+    let is_socket = fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket());
+    let is_dead = |error: io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
+    if is_socket && UnixStream::connect(path).is_err_and(is_dead) {
+        fs::remove_file(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    }
+    Ok(())
+}
+
+/// Sockets of this server in the file system; they go with it.
+#[derive(Default)]
+struct Paths(Vec<PathBuf>);
+
+impl Drop for Paths {
+    fn drop(&mut self) {
+        for path in &self.0 {
+            drop(fs::remove_file(path));
+        }
+    }
+}
+
+/// Reads certificates and passwords again when SIGHUP comes. What cannot be read stays as it was, and the log says why.
+fn reload_on_signal(map: &mut Map<App>, options: &Options) -> Result {
+    let auth_file = options.auth_file.clone();
+    map.add_signal(SIGHUP, move |cx, _signal| {
+        if let Some(tls) = &cx.app.settings.tls
+            && let Err(error) = tls.reload()
+        {
+            tracing::error!(%error, "the certificate stays as it was");
+        }
+        match auth_file.as_deref().map(Passwords::read) {
+            Some(Ok(passwords)) => {
+                let passwords = Some(Arc::new(passwords));
+                cx.app.settings = Rc::new(Settings { passwords, ..Settings::clone(&cx.app.settings) });
+            }
+            Some(Err(error)) => tracing::error!(%error, "the passwords stay as they were"),
+            None => {}
+        }
+        tracing::info!("certificate and passwords read again");
+        Ok(())
+    })?;
+    Ok(())
+}
+
+/// Lets the process have as many descriptors as the system allows it: each session is one.
+fn raise_descriptors() {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
+        tracing::warn!(%error, "the limit of descriptors stays as it is");
+    }
+}
+
+fn address_of(map: &Map<App>, id: ChannelId) -> Option<Address> {
+    map.get(id)?.local_addr().ok().flatten()
+}
+
+/// Prints a line; standard output may be closed or full, and a server serves all the same.
+fn say(line: &str) {
+    let mut out = io::stdout();
+    if let Err(error) = writeln!(out, "{line}").and_then(|()| out.flush()) {
+        tracing::warn!(%error, line, "standard output takes nothing");
+    }
+}
