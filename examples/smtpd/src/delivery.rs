@@ -13,6 +13,7 @@ use std::sync::Arc;
 use asynchat::{AsyncChat, Conversation};
 use asyncore::{ChannelId, Map};
 
+use crate::address::Mailbox;
 use crate::app::App;
 use crate::envelope::Envelope;
 use crate::reply::Reply;
@@ -30,6 +31,15 @@ pub trait Delivery: 'static {
         cx: &mut Conversation<'_, App>,
         envelope: &Arc<Envelope>,
     ) -> Result<Box<dyn Incoming>, Reply>;
+
+    /// Whether a recipient is one for it, asked at `RCPT`.
+    ///
+    /// # Errors
+    ///
+    /// The reply to `RCPT`, if not.
+    fn recipient(&self, _mailbox: &Mailbox) -> Result<(), Reply> {
+        Ok(())
+    }
 
     /// What it is called in the log.
     fn name(&self) -> &'static str;
