@@ -90,6 +90,13 @@ impl Program {
         Pid::from_child(&self.child)
     }
 
+    /// The memory that it occupies, in kB.
+    pub(crate) fn resident(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
     /// Sends it a signal.
     pub(crate) fn signal(&self, signal: Signal) {
         kill_process(self.pid(), signal).unwrap();
@@ -243,17 +250,6 @@ pub(crate) fn until<T>(what: &str, mut get: impl FnMut() -> Option<T>) -> T {
 /// Waits for a process to end.
 pub(crate) fn wait(child: &mut Child) -> ExitStatus {
     until("a process to end", || child.try_wait().unwrap())
-}
-
-/// Whether a program that a test needs is there. Where it is not, the test is skipped and says so; in CI it fails.
-pub(crate) fn has(program: &str, version: &str) -> bool {
-    let outcome = Command::new(program).arg(version).stdin(Stdio::null()).output();
-    if outcome.as_ref().is_ok_and(|output| output.status.success()) {
-        return true;
-    }
-    assert!(std::env::var_os("CI").is_none(), "{program} does not work here: {outcome:?}");
-    eprintln!("skipped: {program} does not work here: {outcome:?}");
-    false
 }
 
 /// Runs a program to its end with this on its standard input; it must succeed.
