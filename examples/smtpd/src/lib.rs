@@ -13,6 +13,7 @@ mod draft;
 pub mod envelope;
 mod folders;
 pub mod gate;
+pub mod log;
 pub mod mailbox;
 pub mod maildir;
 pub mod metrics;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use asyncore::Result;
 use smtpd::options::Command;
-use smtpd::{config, password, server};
+use smtpd::{config, log, password, server};
 
 fn main() -> ExitCode {
     let program = match config::parse(env::args_os().collect()) {
@@ -15,7 +15,10 @@ fn main() -> ExitCode {
         Err(error) => error.exit(),
     };
     let done = match program.command {
-        None => server::run(&program.options),
+        None => {
+            log::start(program.options.log_format, program.options.verbose);
+            server::run(&program.options)
+        }
         Some(Command::CheckConfig(options)) => server::check(&options),
         Some(Command::HashPassword { user }) => hash_password(&user),
     };

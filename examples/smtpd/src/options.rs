@@ -172,6 +172,14 @@ pub struct Options {
     pub verbose: u8,
 }
 
+impl Options {
+    /// Whether messages stay in a Maildir.
+    #[must_use]
+    pub const fn keeps(&self) -> bool {
+        !self.sink && !self.debug && self.exec.is_none() && self.relay.is_none()
+    }
+}
+
 /// Where to listen: an address, or a Unix socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "these are all")]

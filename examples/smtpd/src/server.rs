@@ -14,6 +14,8 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::app::App;
 use crate::delivery::Delivery;
+use crate::mailbox::Mailbox;
+use crate::maildir::Maildir;
 use crate::options::{At, Bare, Options};
 use crate::password::Passwords;
 use crate::relay::{Login, Relay, RelayOptions, is_open_relay, reaches_others};
@@ -31,7 +33,7 @@ pub fn run(options: &Options) -> Result {
     raise_descriptors();
     let mut map = Map::new()?;
     map.shutdown_on_signals(options.stop_time)?;
-    let delivery = delivery(options)?;
+    let delivery = delivery(options, &settings, &map)?;
     let mut app = App::new(Rc::clone(&settings), delivery);
     let mut paths = Paths::default();
     let mut listeners = Vec::new();
@@ -44,6 +46,9 @@ pub fn run(options: &Options) -> Result {
         listeners.extend(listen(&mut map, at, sessions, &mut paths)?);
     }
     if !options.no_http {
+        if options.keeps() {
+            app.mailbox = Mailbox::open(&options.maildir, options.per_recipient);
+        }
         listeners.extend(web::listen(&mut map, options.http, options.http_host.clone())?);
     }
     reload_on_signal(&mut map, options)?;
@@ -136,7 +141,7 @@ fn checked(name: &str) -> Result<String> {
 }
 
 /// Where messages go.
-fn delivery(options: &Options) -> Result<Rc<dyn Delivery>> {
+fn delivery(options: &Options, settings: &Settings, map: &Map<App>) -> Result<Rc<dyn Delivery>> {
     Ok(if let Some(next) = &options.relay {
         let login = match (&options.relay_user, &options.relay_password_file) {
             (Some(user), Some(file)) => Some(Login::from_file(user, file)?),
@@ -144,8 +149,12 @@ fn delivery(options: &Options) -> Result<Rc<dyn Delivery>> {
         };
         let roots = options.relay_roots.clone();
         Rc::new(Relay::new(RelayOptions { next: next.clone(), tls: options.relay_tls, roots, login })?)
-    } else {
+    } else if options.sink {
         Rc::new(Sink)
+    } else {
+        let maildir =
+            Maildir::open(&options.maildir, options.per_recipient, &settings.hostname, &map.remote());
+        Rc::new(maildir.map_err(|error| format!("{}: {error}", options.maildir.display()))?)
     })
 }
 

@@ -11,9 +11,10 @@ use crate::program::{Program, run};
 
 /// A message with all that gets lost on the way elsewhere: dots, empty lines, long lines, bytes above 127.
 fn message() -> Vec<u8> {
-    let mut text = b"From: from@example.org\r\nTo: to@example.org\r\nSubject: dots\r\nMessage-ID: <1@example.org>\r\n\
+    let mut text =
+        b"From: from@example.org\r\nTo: to@example.org\r\nSubject: dots\r\nMessage-ID: <1@example.org>\r\n\
         Date: Mon, 23 Nov 2026 10:00:00 +0000\r\n\r\n"
-        .to_vec();
+            .to_vec();
     text.extend(b".\r\n..\r\n.begins with a dot\r\n\r\n\r\n \r\nmid.dle.\r\n");
     text.extend([b'x'; 990]);
     text.extend("\r\n.\r\nGrüße\r\nlast\r\n".as_bytes());
@@ -81,7 +82,9 @@ fn swaks_delivers_in_clear_text_under_tls_and_with_a_password() {
     assert_eq!(program.messages(), vec![message(); 5]);
     let with = |protocol: &str| {
         let kept = program.kept_in("Maildir/new");
-        kept.iter().filter(|message| String::from_utf8_lossy(message).contains(&format!("with {protocol} "))).count()
+        kept.iter()
+            .filter(|message| String::from_utf8_lossy(message).contains(&format!("with {protocol} ")))
+            .count()
     };
     assert_eq!(["ESMTP", "ESMTPS", "ESMTPA", "ESMTPSA"].map(with), [1, 2, 1, 1]);
 }
@@ -109,7 +112,8 @@ fn swaks_is_known_by_the_address_that_a_proxy_tells() {
     let program = Program::start(&["--proxy-protocol"]);
     for version in ["1", "2"] {
         let header = ["--proxy-family=TCP4", "--proxy-source=192.0.2.7", "--proxy-source-port=1234"];
-        let header = [&header[..], &["--proxy-dest=192.0.2.1", "--proxy-dest-port=25", "--proxy-version"]].concat();
+        let header =
+            [&header[..], &["--proxy-dest=192.0.2.1", "--proxy-dest-port=25", "--proxy-version"]].concat();
         swaks(&program, &[&header[..], &[version]].concat());
     }
     assert_eq!(program.messages(), vec![message(); 2]);
@@ -162,9 +166,11 @@ with smtplib.SMTP('localhost', port, timeout=20) as smtp:
     messages.sort_by_key(Vec::len);
     let large = ["Subject: large\r\n\r\n", &"0123456789".repeat(9), &"\r\n".repeat(1_000_000)].concat();
     assert_eq!(messages, [message(), message(), large.into_bytes()]);
-    assert!(program.kept_in("Maildir/new").iter().any(|kept| {
-        String::from_utf8_lossy(kept).starts_with("Return-Path: <grüße@example.org>\r\n")
-    }));
+    assert!(
+        program.kept_in("Maildir/new").iter().any(|kept| {
+            String::from_utf8_lossy(kept).starts_with("Return-Path: <grüße@example.org>\r\n")
+        })
+    );
 }
 
 #[test]
@@ -194,13 +200,25 @@ fn msmtp_delivers_in_clear_text_and_under_tls() {
     let program = secured(&certificates, &[]);
     let deliver = |arguments: &[&str]| {
         let mut msmtp = Command::new("msmtp");
-        msmtp.args(["--host=localhost", "--from=from@example.org", "--timeout=20", "--read-envelope-from=off"]);
+        msmtp.args([
+            "--host=localhost",
+            "--from=from@example.org",
+            "--timeout=20",
+            "--read-envelope-from=off",
+        ]);
         msmtp.arg(format!("--port={}", program.smtp().port())).args(arguments).arg("to@example.org");
         run(&mut msmtp, &fs::read(message_file(&program)).unwrap());
     };
     deliver(&["--tls=off"]);
     let trust = format!("--tls-trust-file={}", certificates.root().display());
-    deliver(&["--tls=on", "--tls-starttls=on", &trust, "--auth=plain", "--user=me", "--passwordeval=echo secret"]);
+    deliver(&[
+        "--tls=on",
+        "--tls-starttls=on",
+        &trust,
+        "--auth=plain",
+        "--user=me",
+        "--passwordeval=echo secret",
+    ]);
     assert_eq!(program.messages(), vec![message(); 2]);
 }
 

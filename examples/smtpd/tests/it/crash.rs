@@ -12,13 +12,15 @@ use crate::program::{Program, below_the_trace};
 
 #[test]
 fn a_killed_server_has_every_message_that_it_acknowledged_and_no_half() {
-    let rounds = std::env::var("SMTPD_KILL_ROUNDS").map_or(ROUNDS, |rounds| rounds.parse().expect("a number"));
+    let rounds =
+        std::env::var("SMTPD_KILL_ROUNDS").map_or(ROUNDS, |rounds| rounds.parse().expect("a number"));
     let mut folder = tempfile::tempdir().unwrap();
     let mut acknowledged = BTreeSet::new();
     for round in 0..rounds {
         let program = Program::start_in(folder, &["--no-http", "--sessions-per-address=1000"]);
         let (tell, told) = mpsc::channel();
-        let senders: Vec<_> = (0..SESSIONS).map(|sender| send(program.smtp(), round, sender, tell.clone())).collect();
+        let senders: Vec<_> =
+            (0..SESSIONS).map(|sender| send(program.smtp(), round, sender, tell.clone())).collect();
         drop(tell);
         // The moment is another in each round: behind any acknowledgement, with the other sessions wherever they are.
         for _ in 0..fastrand::usize(1..MOST_BEFORE) {
@@ -40,14 +42,18 @@ fn a_killed_server_has_every_message_that_it_acknowledged_and_no_half() {
 /// A session that sends one message after the other, and tells of each that was acknowledged, until the server is gone.
 fn send(at: SocketAddr, round: usize, sender: usize, tell: Sender<String>) -> JoinHandle<()> {
     thread::spawn(move || {
-        let mut session = || -> std::io::Result<()> {
+        let session = || -> std::io::Result<()> {
             let mut stream = BufReader::new(TcpStream::connect(at)?);
             stream.get_ref().set_read_timeout(Some(DEADLINE))?;
             let mut ask = |said: &str, code: &str| -> std::io::Result<()> {
                 stream.get_mut().write_all(said.as_bytes())?;
                 let mut reply = String::new();
                 stream.read_line(&mut reply)?;
-                if reply.starts_with(code) && reply.ends_with('\n') { Ok(()) } else { Err(std::io::ErrorKind::Other.into()) }
+                if reply.starts_with(code) && reply.ends_with('\n') {
+                    Ok(())
+                } else {
+                    Err(std::io::ErrorKind::Other.into())
+                }
             };
             ask("", "220 ")?;
             ask("HELO client.example\r\n", "250 ")?;
@@ -76,8 +82,13 @@ fn text(name: &str) -> String {
 /// The name of a message, which must be all there.
 fn whole(message: &[u8]) -> String {
     let message = String::from_utf8(message.to_vec()).unwrap();
-    let (name, _) = message.strip_prefix("Subject: ").unwrap_or_else(|| panic!("{message:?}")).split_once("\r\n").unwrap();
-    assert_eq!(message + ".\r\n", text(name), "not as it was sent");
+    let (name, _) = message
+        .as_str()
+        .strip_prefix("Subject: ")
+        .unwrap_or_else(|| panic!("{message:?}"))
+        .split_once("\r\n")
+        .unwrap();
+    assert_eq!(format!("{message}.\r\n"), text(name), "not as it was sent");
     name.to_owned()
 }
 

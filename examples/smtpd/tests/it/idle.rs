@@ -15,7 +15,9 @@ fn ten_thousand_idle_sessions_do_not_harm_the_one_that_works() {
     let room = maximum.map_or(usize::MAX, |most| usize::try_from(most).unwrap_or(usize::MAX));
     let sessions = SESSIONS.min(room.saturating_sub(DESCRIPTORS_FOR_THE_REST));
     if sessions < SESSIONS {
-        eprintln!("{sessions} sessions instead of {SESSIONS}: the system has no more descriptors for a process");
+        eprintln!(
+            "{sessions} sessions instead of {SESSIONS}: the system has no more descriptors for a process"
+        );
     }
     let program = Program::start(&["--sessions-per-address=20000", "--sessions=20000"]);
     let mut idle: Vec<TcpStream> = (0..sessions)

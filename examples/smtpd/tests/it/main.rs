@@ -2,4 +2,10 @@
 //!
 //! `program.rs` starts it, and is what tests share.
 
+mod clients;
+mod crash;
+mod idle;
+mod options;
+mod program;
 mod relay;
+mod stopping;

@@ -15,7 +15,9 @@ fn text(bytes: &[u8]) -> &str {
 fn help_names_every_option_and_where_it_listens() {
     let output = smtpd(&["--help"]);
     assert!(output.status.success());
-    for expected in ["--listen", "127.0.0.1:2525", "127.0.0.1:8025", "--maildir", "--relay", "--lmtp", "check-config"] {
+    for expected in
+        ["--listen", "127.0.0.1:2525", "127.0.0.1:8025", "--maildir", "--relay", "--lmtp", "check-config"]
+    {
         assert!(text(&output.stdout).contains(expected), "{expected}");
     }
 }
