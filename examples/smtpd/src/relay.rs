@@ -82,7 +82,7 @@ impl Delivery for Relay {
             is_eight_bit: false,
             wire: Vec::new(),
         });
-        let received = received(envelope, &cx.app.settings.hostname);
+        let received = envelope.received(&cx.app.settings.hostname);
         arriving.keep(received.as_bytes())?;
         Ok(arriving)
     }
@@ -152,11 +152,6 @@ impl Incoming for Arriving {
         pool.submit(cx.map, job);
         None
     }
-}
-
-/// The line that this server adds.
-fn received(envelope: &Envelope, hostname: &str) -> String {
-    format!("Received: by {hostname} id {}\r\n", envelope.id)
 }
 
 const BINARY: Reply = Reply::fixed("554 5.6.1 Binary messages are not relayed\r\n");

@@ -25,6 +25,13 @@ impl Envelope {
         self.trace_in(hostname, TimeZone::system())
     }
 
+    /// `Received:` alone, for a server that passes the message on: `Return-Path:` is for the last one to add (RFC 5321,
+    /// section 4.4).
+    #[must_use]
+    pub fn received(&self, hostname: &str) -> String {
+        self.received_in(hostname, TimeZone::system())
+    }
+
     fn trace_in(&self, hostname: &str, zone: TimeZone) -> String {
         let mut text = Folded::new();
         text.word("Return-Path:");
@@ -33,6 +40,11 @@ impl Envelope {
             None => text.word("<>"),
         }
         text.end();
+        text.0 + &self.received_in(hostname, zone)
+    }
+
+    fn received_in(&self, hostname: &str, zone: TimeZone) -> String {
+        let mut text = Folded::new();
         text.word("Received:");
         text.word(&format!("from {}", clean(&self.client.helo)));
         match self.client.address {

@@ -289,10 +289,10 @@ impl Client {
             let outcome = job.outcome(self.pool.next(), answer);
             self.settle(cx, outcome);
         }
-        if is_through {
+        if is_through && answer.code() != 421 {
             return self.rest(cx);
         }
-        // What it does not want is not sent, and without its end there is no way on.
+        // What it does not want is not sent, and without its end there is no way on; or it is the server that hangs up.
         cx.close();
         Ok(())
     }

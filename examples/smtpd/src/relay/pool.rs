@@ -105,6 +105,7 @@ impl Pool {
                 self.state.borrow_mut().clients.push(id);
                 map.set_timeout(id, Timeout::Connect, Some(CONNECT_TIME));
                 map.set_timeout(id, Timeout::Write, Some(WRITE_TIME));
+                // Nothing has run since, so that it is there.
                 if let Some(chat) = map.handler_mut::<AsyncChat<Client>>(id) {
                     chat.user_mut().give(job);
                 }

@@ -50,10 +50,17 @@ impl World {
     }
 
     pub(crate) fn with(options: RelayOptions, settings: Settings) -> Self {
+        let mut world = Self::seeded(0, options, settings);
+        world.next = world.sim.listen(NEXT.parse::<SocketAddr>().unwrap()).unwrap();
+        world
+    }
+
+    /// The same, where the test has a next server of its own.
+    pub(crate) fn seeded(seed: u64, options: RelayOptions, settings: Settings) -> Self {
         let delivery = Rc::new(Relay::new(options).unwrap());
-        let mut sim = Simulation::new(App::new(Rc::new(settings), delivery)).unwrap();
+        let mut sim = Simulation::with_seed(seed, App::new(Rc::new(settings), delivery)).unwrap();
         sim.map.listen(HERE, session::conversation).unwrap();
-        let next = sim.listen(NEXT.parse::<SocketAddr>().unwrap()).unwrap();
+        let next = sim.listen("192.0.2.9:9".parse::<SocketAddr>().unwrap()).unwrap();
         sim.set_host("localhost", [NEXT.parse::<SocketAddr>().unwrap().ip()]);
         Self { sim, next }
     }
