@@ -27,3 +27,31 @@ impl App {
         Self { settings, delivery, mailbox: Mailbox::default(), metrics: Metrics::default() }
     }
 }
+
+#[cfg(test)]
+impl App {
+    /// A server that keeps nothing.
+    pub(crate) fn for_tests() -> Self {
+        use std::time::Duration;
+
+        let settings = Settings {
+            hostname: "mail.example".to_owned(),
+            lmtp: false,
+            message_limit: 1 << 20,
+            text_line_limit: None,
+            recipients: 10,
+            errors: 10,
+            idle_time: Duration::from_secs(300),
+            total_time: Duration::from_secs(3600),
+            min_rate: None,
+            bare: asynchat::BareIn::Refuse,
+            tls: None,
+            passwords: None,
+            auth_in_clear: false,
+            require_auth: false,
+            allow_from: Vec::new(),
+            proxies: None,
+        };
+        Self::new(Rc::new(settings), Rc::new(crate::sink::Sink))
+    }
+}

@@ -7,6 +7,8 @@ mod details;
 mod events;
 pub mod mime;
 mod scan;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -148,11 +150,12 @@ impl Mailbox {
     fn id_for(&self, name: &str) -> String {
         let delivery = name.split('.').nth(1).filter(|part| part.len() >= SHORTEST_ID);
         let may_be = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '.' | '-' | '_');
-        let id: String = delivery
-            .unwrap_or(name)
-            .chars()
-            .map(|letter| if may_be(letter) { letter } else { '_' })
-            .collect();
+        let letters = delivery.unwrap_or(name).chars();
+        let mut id: String = letters.map(|letter| if may_be(letter) { letter } else { '_' }).collect();
+        if id.is_empty() || id.starts_with('.') {
+            // A browser would take `..` for the way up.
+            id.insert(0, '_');
+        }
         let more = (2..).map(|count: u32| format!("{id}_{count}"));
         std::iter::once(id.clone()).chain(more).find(|id| !self.ids.contains_key(id)).unwrap_or_default()
     }

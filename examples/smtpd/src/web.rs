@@ -16,6 +16,8 @@ mod page;
 mod request;
 mod response;
 mod sanitize;
+#[cfg(test)]
+mod tests;
 
 use std::fs::File;
 use std::io::Read;

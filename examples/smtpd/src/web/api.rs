@@ -143,7 +143,7 @@ struct Whole<'a> {
 impl<'a> Row<'a> {
     fn of(message: &'a Message, details: &'a Details) -> Self {
         let received = jiff::Timestamp::try_from(message.received).unwrap_or_default();
-        Self { id: &message.id, received: received.to_string(), details }
+        Self { id: &message.id, received: format!("{received:.3}"), details }
     }
 }
 

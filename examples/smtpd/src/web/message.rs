@@ -80,7 +80,7 @@ pub(super) fn html(file: File) -> io::Result<Option<String>> {
     let html = contained(|| {
         let message = MessageParser::default().parse(&raw)?;
         let html = html_of(&message)?;
-        Some(sanitized(cut(&html, HTML_LIMIT), pictures(&message)))
+        Some(sanitized(shown(&html), pictures(&message)))
     });
     Ok(html.flatten())
 }
@@ -135,9 +135,9 @@ impl View {
         Self {
             headers: headers.collect(),
             parts: parts.collect(),
-            cut: text.len() > TEXT_LIMIT || html.as_ref().is_some_and(|html| html.len() > HTML_LIMIT),
+            cut: text.len() > TEXT_LIMIT || html.as_ref().is_some_and(|html| shown(html).len() < html.len()),
             text: cut(&text, TEXT_LIMIT).to_owned(),
-            html: html.map(|html| sanitized(cut(&html, HTML_LIMIT), HashMap::new())),
+            html: html.map(|html| sanitized(shown(&html), HashMap::new())),
         }
     }
 }
@@ -150,6 +150,12 @@ fn html_of(message: &Message<'_>) -> Option<String> {
     });
     let parts: Vec<&str> = parts.collect();
     (!parts.is_empty()).then(|| parts.concat())
+}
+
+/// As much of HTML as is shown.
+fn shown(html: &str) -> &str {
+    let end = memchr::memchr_iter(b'<', html.as_bytes()).nth(TAGS_LIMIT).unwrap_or(html.len());
+    cut(html, end.min(HTML_LIMIT))
 }
 
 fn kind_of(part: &MessagePart<'_>) -> String {
@@ -195,6 +201,10 @@ const TEXT_LIMIT: usize = 1 << 20;
 /// Most bytes of HTML that are shown: 1 MiB, ten times what mail programs cut off.
 const HTML_LIMIT: usize = 1 << 20;
 
+/// Most tags of HTML that is shown: 5000, twice what newsletters have. Where they are nested, the time to clean them grows
+/// with their square: it is under a second this far.
+const TAGS_LIMIT: usize = 5000;
+
 /// Most bytes of images that are shown in the HTML: 8 MiB, some photographs; they are among the attachments in any case.
 const PICTURES_LIMIT: usize = 8 << 20;
 
@@ -206,3 +216,28 @@ const PARTS_LIMIT: usize = 1000;
 
 /// Up to which size a part is answered from memory: 256 KiB, what is pushed at a time.
 const KEPT_IN_MEMORY: usize = 256 << 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn html_is_shown_up_to_where_it_would_take_long() {
+        assert_eq!(shown("<b>é</b>"), "<b>é</b>");
+        assert_eq!(shown(&"<div>".repeat(1 << 20)).len(), TAGS_LIMIT * "<div>".len());
+        assert!((HTML_LIMIT - 1..=HTML_LIMIT).contains(&shown(&"é".repeat(HTML_LIMIT)).len()));
+    }
+
+    #[test]
+    fn a_field_is_shown_in_one_line_with_its_words_decoded() {
+        for (field, value) in [
+            (&b" plain \r\n"[..], "plain"),
+            (b" =?utf-8?q?caf=C3=A9?=\r\n", "café"),
+            (b" a\r\n\tb\r\n", "a b"),
+            (b"\r\n", ""),
+            (b" caf\xc3\xa9\r\n", "café"),
+        ] {
+            assert_eq!(decoded(field), value);
+        }
+    }
+}

