@@ -18,7 +18,7 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::io;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
@@ -30,6 +30,7 @@ use crate::delivery::{Outcome, Ticket};
 use crate::draft::Draft;
 use crate::envelope::Envelope;
 use crate::folders::{BASE, Folders};
+use crate::mailbox;
 use crate::queue::{Queue, lock, tell};
 use crate::recipient;
 use crate::reply::Reply;
@@ -45,6 +46,8 @@ pub(crate) struct Written {
 struct Told {
     ticket: Ticket,
     outcome: Outcome,
+    /// The name of its files, and the Maildirs in which they are, if it was kept.
+    kept: Option<(String, Vec<Arc<Path>>)>,
 }
 
 /// The thread that commits; it ends with this.
@@ -89,7 +92,13 @@ fn commit(queue: &Queue<Written>, mut rounds: Rounds, remote: &Remote<App>) {
         tell(remote, || {
             let told = Arc::clone(&told);
             move |map, app| {
-                for Told { ticket, outcome } in std::mem::take(&mut *lock(&told)) {
+                for Told { ticket, outcome, kept } in std::mem::take(&mut *lock(&told)) {
+                    // First it is on the list, then its sender hears of it, and may look.
+                    if let Some((name, folders)) = kept
+                        && app.mailbox.keeps()
+                    {
+                        mailbox::kept(map, app, &name, folders);
+                    }
                     ticket.answer(map, app, outcome);
                 }
             }
@@ -109,8 +118,8 @@ struct Message {
     ticket: Ticket,
     envelope: Arc<Envelope>,
     draft: Option<Draft>,
-    /// Where it is.
-    links: Vec<PathBuf>,
+    /// The Maildirs in which it is.
+    links: Vec<Arc<Path>>,
     refused: Option<Reply>,
 }
 
@@ -166,7 +175,7 @@ impl Rounds {
                     continue;
                 };
                 match draft.link(&new.path) {
-                    Ok(path) => message.links.push(path),
+                    Ok(()) => message.links.push(Arc::clone(&new.maildir)),
                     Err(error) => message.refuse(&error),
                 }
                 linked.push(*index);
@@ -203,18 +212,21 @@ impl Message {
     }
 
     fn tell(self) -> Told {
-        let reply = match self.refused {
+        let Self { ticket, envelope, draft, links, refused } = self;
+        let name = draft.map(Draft::into_name).unwrap_or_default();
+        let (reply, kept) = match refused {
             Some(reply) => {
-                for path in self.links {
+                for maildir in links {
+                    let path = maildir.join("new").join(&name);
                     if let Err(error) = std::fs::remove_file(&path) {
                         tracing::error!(path = %path.display(), %error, "a message that was refused stays");
                     }
                 }
-                reply
+                (reply, None)
             }
-            None => Reply::new(250, "2.0.0", format_args!("Kept as {}", self.envelope.id)),
+            None => (Reply::new(250, "2.0.0", format_args!("Kept as {}", envelope.id)), Some((name, links))),
         };
-        Told { ticket: self.ticket, outcome: Outcome::All(reply) }
+        Told { ticket, outcome: Outcome::All(reply), kept }
     }
 }
 

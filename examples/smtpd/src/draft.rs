@@ -88,11 +88,14 @@ impl Draft {
         Ok(self)
     }
 
-    /// Gives it another name in `folder`, unless there is a file of that name: it replaces none.
-    pub(crate) fn link(&self, folder: &Path) -> io::Result<PathBuf> {
-        let path = folder.join(&self.name);
-        fs::hard_link(&self.path, &path)?;
-        Ok(path)
+    /// Puts it into `folder` too, under the same name. It replaces no file.
+    pub(crate) fn link(&self, folder: &Path) -> io::Result<()> {
+        fs::hard_link(&self.path, folder.join(&self.name))
+    }
+
+    /// Its name; the file in `tmp` is removed.
+    pub(crate) fn into_name(mut self) -> String {
+        std::mem::take(&mut self.name)
     }
 }
 

@@ -5,6 +5,7 @@ use std::fs::{self, DirBuilder, File};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::recipient::FOLDERS;
 
@@ -19,6 +20,8 @@ pub(crate) struct Folders {
 /// A folder `new`, opened before anything is put into it.
 #[derive(Debug)]
 pub(crate) struct New {
+    /// The folder that it is in.
+    pub(crate) maildir: Arc<Path>,
     pub(crate) path: PathBuf,
     file: File,
 }
@@ -41,18 +44,18 @@ impl Folders {
         if !self.known.contains(name) {
             self.make(name)?;
         }
-        let path = self.path(name).join("new");
-        match File::open(&path) {
-            Ok(file) => Ok(New { path, file }),
+        let maildir: Arc<Path> = self.path(name).into();
+        let path = maildir.join("new");
+        let file = match File::open(&path) {
             // Somebody has removed it.
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 self.known.remove(name);
                 self.make(name)?;
-                let file = File::open(&path)?;
-                Ok(New { path, file })
+                File::open(&path)?
             }
-            Err(error) => Err(error),
-        }
+            opened => opened?,
+        };
+        Ok(New { maildir, path, file })
     }
 
     /// Makes a Maildir, and sees that its names are on the disk: also if it was there, since whoever made it may have

@@ -75,6 +75,7 @@ impl Session {
             return Err(IN_CHUNKS);
         }
         let RcptTo { to } = RcptTo::parse(argument, announced, envelope.smtputf8)?;
+        cx.app.delivery.recipient(&to)?;
         // Nobody else has it before its message begins: this copies nothing.
         let recipients = &mut Arc::make_mut(envelope).to;
         let place = match recipients.iter().position(|recipient| *recipient == to) {
