@@ -8,4 +8,7 @@ mod idle;
 mod options;
 mod program;
 mod relay;
+mod sessions;
+mod sessions_messages;
+mod sessions_rows;
 mod stopping;
