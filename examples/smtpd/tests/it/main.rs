@@ -9,6 +9,8 @@ mod options;
 mod program;
 mod relay;
 mod sessions;
+mod sessions_auth;
 mod sessions_messages;
+mod sessions_proxied;
 mod sessions_rows;
 mod stopping;
