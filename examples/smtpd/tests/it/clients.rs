@@ -10,7 +10,7 @@ use integration_tests::{Certificates, is_installed};
 use crate::program::{Program, run};
 
 /// A message with all that gets lost on the way elsewhere: dots, empty lines, long lines, bytes above 127.
-fn message() -> Vec<u8> {
+pub(crate) fn message() -> Vec<u8> {
     let mut text =
         b"From: from@example.org\r\nTo: to@example.org\r\nSubject: dots\r\nMessage-ID: <1@example.org>\r\n\
         Date: Mon, 23 Nov 2026 10:00:00 +0000\r\n\r\n"
@@ -45,7 +45,7 @@ fn auth_option(folder: &tempfile::TempDir) -> String {
 }
 
 /// A server with TLS and passwords.
-fn secured(certificates: &Certificates, more: &[&str]) -> Program {
+pub(crate) fn secured(certificates: &Certificates, more: &[&str]) -> Program {
     let folder = tempfile::tempdir().unwrap();
     let auth = auth_option(&folder);
     let [chain, key] = tls_options(certificates);
