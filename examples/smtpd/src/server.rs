@@ -13,7 +13,9 @@ use asyncore::{Address, ChannelId, Identity, ListenOptions, Map, Rate, Result, S
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::app::App;
+use crate::debug::Debug;
 use crate::delivery::Delivery;
+use crate::exec::{Exec, TIME_LIMIT};
 use crate::mailbox::Mailbox;
 use crate::maildir::Maildir;
 use crate::options::{At, Bare, Options};
@@ -151,6 +153,10 @@ fn delivery(options: &Options, settings: &Settings, map: &Map<App>) -> Result<Rc
         Rc::new(Relay::new(RelayOptions { next: next.clone(), tls: options.relay_tls, roots, login })?)
     } else if options.sink {
         Rc::new(Sink)
+    } else if options.debug {
+        Rc::new(Debug::new(map.remote())?)
+    } else if let Some(command) = &options.exec {
+        Rc::new(Exec::new(command, &settings.hostname, TIME_LIMIT))
     } else {
         let maildir =
             Maildir::open(&options.maildir, options.per_recipient, &settings.hostname, &map.remote());
