@@ -432,8 +432,13 @@ impl Chat<App> for Client {
                 job.settle(cx.map, cx.app, pool.next(), Outcome::All(reply));
             }
         }
-        // There is room for another connection.
-        pool.dispatch(cx.map, cx.app);
+        if reason == CloseReason::ShutDown {
+            // Another one would outlast the deadline.
+            pool.refuse_waiting(cx.map, cx.app);
+        } else {
+            // There is room for another one.
+            pool.dispatch(cx.map, cx.app);
+        }
     }
 }
 

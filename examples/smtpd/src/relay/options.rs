@@ -139,7 +139,12 @@ impl RelayOptions {
         }
         let mut options = TlsClientOptions::default();
         options.roots.clone_from(&self.roots);
-        let client = TlsClient::with(&options)?;
+        let client = TlsClient::with(&options).map_err(|error| {
+            format!(
+                "TLS with {}: {error}; --relay-roots names whom to trust, --relay-tls none does without",
+                self.next
+            )
+        })?;
         client.session(&self.next.host)?;
         Ok(Some(client))
     }

@@ -135,6 +135,13 @@ impl Pool {
         self.state.borrow_mut().waiting.push_front(job);
     }
 
+    /// The map shuts down, and has waited long enough.
+    pub(crate) fn refuse_waiting(&self, map: &mut Map<App>, app: &mut App) {
+        while let Some(job) = self.take_waiting() {
+            job.settle(map, app, self.next(), Outcome::All(SHUT_DOWN));
+        }
+    }
+
     /// A message has had its time, wherever it is.
     fn give_up(&self, map: &mut Map<App>, app: &mut App, id: &str) {
         let mut state = self.state.borrow_mut();
@@ -159,6 +166,7 @@ impl std::fmt::Debug for Pool {
     }
 }
 
+const SHUT_DOWN: Reply = Reply::fixed("451 4.3.2 The server shuts down\r\n");
 const BUSY: Reply = Reply::fixed("451 4.4.5 No connection to the next server was free in time\r\n");
 
 /// Most connections to the next server at a time: 20, as Postfix has for one destination. More is taken for an attack by

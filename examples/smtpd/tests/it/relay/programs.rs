@@ -75,6 +75,24 @@ fn a_burst_of_messages_is_passed_on_to_another_server_of_another_make() {
     }
 }
 
+#[test]
+fn a_message_that_cannot_be_spooled_is_refused_and_the_next_one_is_not() {
+    let last = Program::start(&[]);
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_smtpd"));
+    command.env("TMPDIR", folder.path().join("none"));
+    command.args(["--listen=127.0.0.1:0", "--http=127.0.0.1:0", "--relay-tls=none"]);
+    command.arg(format!("--relay={}", last.smtp()));
+    let relay = Program::spawn(folder, command);
+    let mut client = relay.client();
+    client.ask("EHLO client.test", "250");
+    let reply = client.deliver(&"larger than what is kept in memory\r\n".repeat(3000));
+    assert!(reply.starts_with("452 4.3.1 "), "{reply}");
+    let reply = client.deliver("small\r\n");
+    assert!(reply.starts_with("250 "), "{reply}");
+    assert_eq!(last.kept_in("Maildir/new").len(), 1);
+}
+
 /// Whether a program of Postfix is where Debian has it.
 fn has_postfix(program: &str) -> bool {
     Path::new("/usr/sbin").join(program).exists() || is_installed(program, "-h")
