@@ -66,6 +66,9 @@ pub struct Message {
 /// `folders` are the Maildirs in which it is: more than one if each recipient has a link.
 pub fn kept(map: &mut Map<App>, app: &mut App, name: &str, folders: Vec<Arc<Path>>) {
     let mailbox = &mut app.mailbox;
+    if !mailbox.keeps() {
+        return; // there is no page
+    }
     let number = mailbox.messages.last_key_value().map_or(1, |(last, _)| (last + 1).max(1));
     let found = scan::Found { name: name.to_owned(), folders, received: SystemTime::now(), seen: None };
     if let Some(id) = mailbox.insert(number, found) {

@@ -16,7 +16,7 @@ use crate::app::App;
 use crate::debug::Debug;
 use crate::delivery::Delivery;
 use crate::exec::{Exec, TIME_LIMIT};
-use crate::mailbox::Mailbox;
+use crate::mailbox::{self, Mailbox};
 use crate::maildir::Maildir;
 use crate::options::{At, Bare, Options};
 use crate::password::Passwords;
@@ -50,6 +50,7 @@ pub fn run(options: &Options) -> Result {
     if !options.no_http {
         if options.keeps() {
             app.mailbox = Mailbox::open(&options.maildir, options.per_recipient);
+            mailbox::watch(&mut map, &mut app);
         }
         listeners.extend(web::listen(&mut map, options.http, options.http_host.clone())?);
     }

@@ -295,7 +295,8 @@ fn channels(cx: &Context<'_, App>) -> Response {
             id: channel.id.to_string(),
             // The one without a name is the browser that asks: its callback runs.
             kind: short_name(channel.name.unwrap_or("browser")),
-            address: address.as_ref().map(ToString::to_string),
+            // Signals come over a pair of sockets without names.
+            address: address.as_ref().map(ToString::to_string).filter(|address| address != "unix:"),
             state: channel.state.to_string(),
             messages: channel.counters.messages,
             bytes_in: channel.counters.bytes_in,

@@ -123,14 +123,14 @@ impl View {
         let texts = (0..message.text_body_count()).filter_map(|at| message.body_text(at));
         let text = texts.collect::<Vec<_>>().join("\n");
         let html = html_of(message);
-        let is_body = |index| message.text_body.contains(&index) || message.html_body.contains(&index);
+        let is_attached = |index| message.attachments.contains(&index);
         let parts = message.parts.iter().enumerate().filter(|(_, part)| !part.is_multipart());
         let parts = parts.take(PARTS_LIMIT).map(|(index, part)| Part {
             index,
             kind: kind_of(part),
             name: part.attachment_name().map(str::to_owned),
             size: part.contents().len(),
-            attachment: !u32::try_from(index).is_ok_and(is_body),
+            attachment: u32::try_from(index).is_ok_and(is_attached),
         });
         Self {
             headers: headers.collect(),

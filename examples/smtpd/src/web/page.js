@@ -35,10 +35,10 @@ function size(bytes) {
 
 function when(received) {
   const time = new Date(received);
-  const today = new Date().toDateString() === time.toDateString();
-  return today
-    ? time.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" })
-    : time.toLocaleDateString([], { day: "numeric", month: "short" });
+  const now = new Date();
+  if (time.toDateString() === now.toDateString()) return time.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+  const year = time.getFullYear() === now.getFullYear() ? undefined : "numeric";
+  return time.toLocaleDateString([], { day: "numeric", month: "short", year });
 }
 
 async function ask(path, options) {
