@@ -7,15 +7,19 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use asynchat::BareIn;
-use asyncore::{Address, ChannelId, Identity, ListenOptions, Map, Rate, Result, SIGHUP, TlsServer, WhenFull};
+use asyncore::{
+    Address, Channel, ChannelId, Identity, ListenOptions, Map, Rate, Result, SIGHUP, TlsServer, WhenFull,
+};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::app::App;
 use crate::debug::Debug;
 use crate::delivery::Delivery;
 use crate::exec::{Exec, TIME_LIMIT};
+use crate::gate::Gate;
 use crate::mailbox::{self, Mailbox};
 use crate::maildir::Maildir;
 use crate::options::{At, Bare, Options};
@@ -40,12 +44,18 @@ pub fn run(options: &Options) -> Result {
     let mut paths = Paths::default();
     let mut listeners = Vec::new();
     for at in &options.listen {
-        listeners.extend(listen(&mut map, at, sessions(options, &settings), &mut paths)?);
+        listeners.extend(listen(
+            &mut map,
+            at,
+            sessions(options, &settings),
+            options.proxy_protocol,
+            &mut paths,
+        )?);
     }
     for at in &options.smtps {
         let mut sessions = sessions(options, &settings);
         sessions.tls.clone_from(&settings.tls);
-        listeners.extend(listen(&mut map, at, sessions, &mut paths)?);
+        listeners.extend(listen(&mut map, at, sessions, options.proxy_protocol, &mut paths)?);
     }
     if !options.no_http {
         if options.keeps() {
@@ -122,7 +132,10 @@ fn settings(options: &Options) -> Result<Settings> {
         errors: options.errors.get(),
         idle_time: options.idle_time,
         total_time: options.total_time,
-        min_rate: Some(options.min_rate.as_u64()).filter(|rate| *rate > 0).map(Rate::per_second),
+        min_rate: Some(options.min_rate.as_u64()).filter(|rate| *rate > 0).map(|rate| {
+            let bytes = rate.saturating_mul(RATE_WINDOW.as_secs());
+            Rate { bytes, per: RATE_WINDOW }
+        }),
         bare: match options.bare {
             Bare::Refuse => BareIn::Refuse,
             Bare::Keep => BareIn::Keep,
@@ -179,13 +192,34 @@ fn sessions(options: &Options, settings: &Settings) -> ListenOptions {
     listen
 }
 
-/// Listens at one place; the path of a Unix socket is removed with `paths`.
-fn listen(map: &mut Map<App>, at: &At, options: ListenOptions, paths: &mut Paths) -> Result<Vec<ChannelId>> {
+/// Listens at one place, for clients or for their proxies; the path of a Unix socket is removed with `paths`.
+fn listen(
+    map: &mut Map<App>,
+    at: &At,
+    mut options: ListenOptions,
+    is_proxied: bool,
+    paths: &mut Paths,
+) -> Result<Vec<ChannelId>> {
+    if is_proxied {
+        // It begins behind the header.
+        let tls = options.tls.take();
+        return listen_for(map, at, options, paths, move |proxy| Gate::new(proxy, tls.clone()));
+    }
+    listen_for(map, at, options, paths, session::conversation)
+}
+
+fn listen_for<C: Channel<App>>(
+    map: &mut Map<App>,
+    at: &At,
+    options: ListenOptions,
+    paths: &mut Paths,
+    make: impl FnMut(Option<Address>) -> C + 'static,
+) -> Result<Vec<ChannelId>> {
     match at {
-        At::Host(host, port) => map.listen_host_with(host, *port, options, session::conversation),
+        At::Host(host, port) => map.listen_host_with(host, *port, options, make),
         At::Unix(path) => {
             remove_stale(path)?;
-            let id = map.listen_unix(path, session::conversation)?;
+            let id = map.listen_unix(path, make)?;
             paths.0.push(path.clone());
             map.set_listen_options(&[id], options);
             Ok(vec![id])
@@ -257,3 +291,6 @@ fn say(line: &str) {
         tracing::warn!(%error, line, "standard output takes nothing");
     }
 }
+
+/// Over how long the least rate of a message counts: 10 s. A lost packet or two stop a line for seconds.
+const RATE_WINDOW: Duration = Duration::from_secs(10);

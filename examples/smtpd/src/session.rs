@@ -162,8 +162,7 @@ impl Session {
         let Some(verb) = command.verb else {
             if command.is_foreign() {
                 cx.app.metrics.sessions_refused += 1;
-                self.why = Some("another protocol");
-                cx.map.close_with(cx.id, CloseReason::Malformed);
+                self.leave(cx, "another protocol");
                 return Ok(None);
             }
             return Err(Reply::new(500, "5.5.1", format_args!("Unknown command: {}", command.word)));
@@ -283,8 +282,7 @@ impl Chat<App> for Session {
                 self.is_heard = true;
                 if data.first() == Some(&TLS_HANDSHAKE) {
                     cx.app.metrics.sessions_refused += 1;
-                    self.why = Some("TLS, where none is");
-                    cx.map.close_with(cx.id, CloseReason::Malformed);
+                    self.leave(cx, "TLS, where none is");
                 }
             }
             _ => {}
