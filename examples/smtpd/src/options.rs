@@ -59,8 +59,8 @@ pub struct Options {
     /// Where to serve the web page and its API.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8025", help_heading = LISTENERS)]
     pub http: SocketAddr,
-    /// Serve no web page.
-    #[arg(long, conflicts_with_all = ["http", "http_host"], help_heading = LISTENERS)]
+    /// Serve no web page, whatever --http says.
+    #[arg(long, help_heading = LISTENERS)]
     pub no_http: bool,
     /// Answer web requests for this name too, beside localhost and IP addresses; may be repeated.
     #[arg(long, value_name = "NAME", help_heading = LISTENERS)]
@@ -106,8 +106,8 @@ pub struct Options {
     /// Expect a PROXY protocol header, version 1 or 2, in front of each connection.
     #[arg(long, help_heading = PROTOCOL)]
     pub proxy_protocol: bool,
-    /// Who may send that header, as an address or a network; may be repeated. This machine by default.
-    #[arg(long, value_name = "NET", value_parser = network, requires = "proxy_protocol", help_heading = PROTOCOL)]
+    /// Who may send that header, as an address or a network; may be repeated. Others are dropped.
+    #[arg(long, value_name = "NET", value_parser = network, default_values = ["127.0.0.0/8", "::1"], requires = "proxy_protocol", help_heading = PROTOCOL)]
     pub proxy_from: Vec<IpNet>,
     /// What to do with a CR or LF that stands alone in a message.
     #[arg(long, value_name = "WHAT", default_value = "refuse", help_heading = PROTOCOL)]
@@ -148,7 +148,7 @@ pub struct Options {
     /// Most sessions at a time, of all clients together.
     #[arg(long, value_name = "NUMBER", default_value = "15000", help_heading = LIMITS)]
     pub sessions: NonZero<usize>,
-    /// Most sessions at a time of one client's address.
+    /// Most sessions at a time of one client's address. Does not count on loopback, nor behind a proxy.
     #[arg(long, value_name = "NUMBER", default_value = "50", help_heading = LIMITS)]
     pub sessions_per_address: NonZero<usize>,
     /// Most time between two commands, or two pieces of a message.

@@ -47,13 +47,13 @@ pub fn run(options: &Options) -> Result {
         listeners.extend(listen(
             &mut map,
             at,
-            sessions(options, &settings),
+            sessions(options, &settings, at)?,
             options.proxy_protocol,
             &mut paths,
         )?);
     }
     for at in &options.smtps {
-        let mut sessions = sessions(options, &settings);
+        let mut sessions = sessions(options, &settings, at)?;
         sessions.tls.clone_from(&settings.tls);
         listeners.extend(listen(&mut map, at, sessions, options.proxy_protocol, &mut paths)?);
     }
@@ -97,9 +97,6 @@ pub fn check(options: &Options) -> Result {
 
 /// What sessions are held to.
 fn settings(options: &Options) -> Result<Settings> {
-    if !options.smtps.is_empty() && options.proxy_protocol {
-        return Err("--smtps cannot be used with --proxy-protocol: its header is not encrypted".into());
-    }
     let mut addresses = Vec::new();
     for at in options.listen.iter().chain(&options.smtps) {
         addresses.extend(at.addresses()?);
@@ -179,17 +176,17 @@ fn delivery(options: &Options, settings: &Settings, map: &Map<App>) -> Result<Rc
 }
 
 /// What a listener of sessions is to do.
-fn sessions(options: &Options, settings: &Settings) -> ListenOptions {
+fn sessions(options: &Options, settings: &Settings, at: &At) -> Result<ListenOptions> {
     let mut listen = ListenOptions::default();
     listen.limits = Some(session::limits(settings));
     listen.total = options.sessions.get();
-    // Behind a proxy all clients come from its address.
-    if !options.proxy_protocol {
+    // On loopback, and behind a proxy, all clients come from one address.
+    if !options.proxy_protocol && reaches_others(&at.addresses()?, false) {
         listen.per_address = options.sessions_per_address.get();
     }
     listen.when_full = WhenFull::Refuse;
     listen.refusal = format!("421 4.7.0 {} Too many sessions, try again later\r\n", settings.hostname).into();
-    listen
+    Ok(listen)
 }
 
 /// Listens at one place, for clients or for their proxies; the path of a Unix socket is removed with `paths`.

@@ -34,7 +34,7 @@ fn a_configuration_is_checked_without_serving() {
     fs::write(&file, "listen = ['127.0.0.1:0']\ntls-cert = 'a'\ntls-key = 'b'\n").unwrap();
     let output = smtpd(&["check-config", "--config", file_name]);
     assert_eq!(output.status.code(), Some(1));
-    assert_eq!(text(&output.stderr), "error: a: No such file or directory (os error 2)\n");
+    assert_eq!(text(&output.stderr), "error: a: I/O error: No such file or directory (os error 2)\n");
 }
 
 #[test]
