@@ -46,7 +46,7 @@ impl Drafts {
         let time = now.duration_since(UNIX_EPOCH).unwrap_or_default();
         let (seconds, micros) = (time.as_secs(), time.subsec_micros());
         let number = self.made.fetch_add(1, Ordering::Relaxed);
-        format!("{seconds}.M{micros}P{}Q{number}.{}", std::process::id(), self.host)
+        format!("{seconds}.M{micros:06}P{}Q{number}.{}", std::process::id(), self.host)
     }
 
     /// Removes what crashes have left behind; never delivered, since it may not be whole. How many files it was.
@@ -143,7 +143,7 @@ mod tests {
     fn a_name_is_used_once_and_says_when_where_and_by_whom() {
         let (_folder, drafts) = drafts();
         let at = UNIX_EPOCH + Duration::new(1_700_000_000, 42_000);
-        assert_eq!(drafts.name(at), format!("1700000000.M42P{}Q0.mx.example", std::process::id()));
+        assert_eq!(drafts.name(at), format!("1700000000.M000042P{}Q0.mx.example", std::process::id()));
         let names: HashSet<_> = (0..1000).map(|_| drafts.name(at)).collect();
         assert_eq!(names.len(), 1000);
     }

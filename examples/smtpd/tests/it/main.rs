@@ -3,8 +3,11 @@
 //! `program.rs` starts it, and is what tests share.
 
 mod clients;
+mod commands;
 mod crash;
 mod idle;
+mod maildir;
+mod maildir_faults;
 mod options;
 mod program;
 mod relay;

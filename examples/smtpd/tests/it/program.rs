@@ -164,6 +164,17 @@ impl Client {
         self.stream.get_mut().write_all(bytes.as_ref()).unwrap();
     }
 
+    /// Sends what the server takes, which may be killed meanwhile: whether that was all.
+    pub(crate) fn try_send(&mut self, bytes: &str) -> bool {
+        self.stream.get_mut().write_all(bytes.as_bytes()).is_ok()
+    }
+
+    /// The next reply of one line, if the server still gives one.
+    pub(crate) fn try_reply(&mut self) -> Option<String> {
+        let mut reply = String::new();
+        self.stream.read_line(&mut reply).ok().filter(|read| *read > 0).map(|_| reply)
+    }
+
     /// The next reply, all its lines; empty at the end of the connection.
     pub(crate) fn reply(&mut self) -> String {
         let mut reply = String::new();
