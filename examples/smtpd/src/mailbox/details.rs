@@ -152,7 +152,9 @@ impl Details {
         if to.is_empty() {
             to = message.all_to().chain(message.all_cc()).flat_map(names).collect();
         }
-        let sender = || message.header_raw("Return-Path").unwrap_or_default().trim().to_owned();
+        let sender = || {
+            message.header_raw("Return-Path").unwrap_or_default().trim().trim_matches(['<', '>']).to_owned()
+        };
         let from = message.from().and_then(|from| names(from).next()).unwrap_or_else(sender);
         let subject = message.subject().unwrap_or_default().to_owned();
         let words: Vec<&str> = cut(&text, SEARCHED).split_whitespace().collect();

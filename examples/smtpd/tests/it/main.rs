@@ -2,6 +2,7 @@
 //!
 //! `program.rs` starts it, and is what tests share.
 
+mod browser;
 mod clients;
 mod commands;
 mod crash;
@@ -19,3 +20,4 @@ mod sessions_proxied;
 mod sessions_rows;
 mod sessions_tls;
 mod stopping;
+mod web;
