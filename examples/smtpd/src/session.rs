@@ -333,7 +333,8 @@ impl Chat<App> for Session {
 
     fn handle_timeout(&mut self, cx: &mut Conversation<'_, App>, which: Timeout) -> Result {
         let farewell = match which {
-            // It is the client that waits.
+            // It is the client that waits, or the delivery does not take what it sends.
+            Timeout::Idle if self.message.is_some() && !cx.map.is_reading(cx.id) => return Ok(()),
             Timeout::Idle if matches!(self.stage, Stage::Busy) => return Ok(()),
             Timeout::Idle | Timeout::Read => IDLE,
             Timeout::Total => TIME_IS_UP,
@@ -444,3 +445,14 @@ const SHUT_DOWN: Reply = Reply::fixed("421 4.3.2 The server shuts down\r\n");
 
 /// What a TLS connection begins with, and no command does: the type of a handshake record.
 const TLS_HANDSHAKE: u8 = 0x16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_size_of_an_idle_session_is_pinned() {
+        // Thousands of them are to cost little.
+        assert!(size_of::<Session>() <= 320, "{}", size_of::<Session>());
+    }
+}

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use asynchat::{BareIn, Conversation};
 use asyncore::testing::{Peer, Simulation};
-use asyncore::{ChannelId, Rate};
+use asyncore::{Address, ChannelId, Rate};
 use smtpd::app::App;
 use smtpd::delivery::{Delivery, Incoming, Outcome, Ticket};
 use smtpd::envelope::Envelope;
@@ -67,6 +67,8 @@ pub(crate) struct Desk {
     pub(crate) outcome: Option<Outcome>,
     /// Whether outcomes are told later.
     pub(crate) is_late: bool,
+    /// Whether it takes no more after a piece, until somebody resumes the session.
+    pub(crate) is_full: bool,
 }
 
 /// A message that came whole.
@@ -109,9 +111,13 @@ impl Delivery for Office {
 }
 
 impl Incoming for Letter {
-    fn write(&mut self, _cx: &mut Conversation<'_, App>, piece: &[u8]) -> Result<(), Reply> {
+    fn write(&mut self, cx: &mut Conversation<'_, App>, piece: &[u8]) -> Result<(), Reply> {
         self.kept.text.extend_from_slice(piece);
-        self.office.desk().fault.clone().map_or(Ok(()), Err)
+        let desk = self.office.desk();
+        if desk.is_full {
+            cx.pause_reading();
+        }
+        desk.fault.clone().map_or(Ok(()), Err)
     }
 
     fn finish(self: Box<Self>, _cx: &mut Conversation<'_, App>, ticket: Ticket) -> Option<Outcome> {
@@ -161,6 +167,15 @@ impl Talk {
             let peer = dispatcher.peer_addr();
             sim.map.add(dispatcher, Gate::new(peer, None)).unwrap()
         })
+    }
+
+    /// A client at the other end of a Unix socket.
+    pub(crate) fn local(settings: Settings) -> Self {
+        let mut talk = Self::open(0, settings, |sim, dispatcher| {
+            sim.map.add(dispatcher, session::conversation(Some(Address::Unnamed))).unwrap()
+        });
+        assert!(talk.hear().starts_with("220 "));
+        talk
     }
 
     fn open(

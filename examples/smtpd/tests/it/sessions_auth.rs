@@ -154,7 +154,11 @@ fn who_must_authenticate_may_send_nothing_before() {
     assert!(talk.ask(format!("AUTH PLAIN {}", plain("ann", "s3cret"))).starts_with("235 "));
     talk.expect(&[("MAIL FROM:<a@b>", "250 "), ("RCPT TO:<a@b>", "250 ")]);
     settings.allow_from = vec!["192.0.2.0/24".parse().unwrap()];
-    Talk::with(settings).hello().expect(&[("MAIL FROM:<a@b>", "250 ")]);
+    Talk::with(settings.clone()).hello().expect(&[("MAIL FROM:<a@b>", "250 ")]);
+    settings.allow_from = vec!["192.0.3.0/24".parse().unwrap()];
+    Talk::with(settings.clone()).hello().expect(&[("MAIL FROM:<a@b>", "530 ")]);
+    // Whoever reaches a Unix socket is on this machine, and was let in by its folder.
+    Talk::local(settings).hello().expect(&[("MAIL FROM:<a@b>", "250 ")]);
 }
 
 #[test]

@@ -411,6 +411,19 @@ fn each_clock_has_its_last_word() {
 }
 
 #[test]
+fn a_client_is_not_idle_while_its_message_is_not_taken() {
+    let mut talk = Talk::new().hello().at_data();
+    talk.office.desk().is_full = true;
+    talk.say("text\r\n");
+    talk.office.desk().is_full = false;
+    talk.peer.send(".\r\n");
+    talk.sim.advance(Duration::from_secs(1000)).unwrap();
+    assert_eq!(talk.hear(), "");
+    talk.sim.map.resume_reading(talk.id);
+    assert_eq!(talk.hear(), "250 2.0.0 Taken\r\n");
+}
+
+#[test]
 fn a_session_leaves_one_line_in_the_log_and_so_does_a_message() {
     let log = integration_tests::captured(tracing::Level::INFO, || {
         let mut talk = Talk::new().hello().at_data();
