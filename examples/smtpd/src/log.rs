@@ -1,7 +1,7 @@
 //! The log: on standard error, as text or as JSON, one line a session and one a message unless more is asked for.
 
 use std::env;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::Layer;
@@ -29,7 +29,10 @@ pub fn start(format: LogFormat, verbose: u8) {
     });
     // They would report a full or closed standard error with `eprintln!`, which panics there.
     let log = match format {
-        LogFormat::Text => fmt::layer().log_internal_errors(false).with_writer(io::stderr).boxed(),
+        LogFormat::Text => {
+            let log = fmt::layer().log_internal_errors(false).with_ansi(io::stderr().is_terminal());
+            log.with_writer(io::stderr).boxed()
+        }
         LogFormat::Json => {
             fmt::layer().log_internal_errors(false).json().flatten_event(true).with_writer(io::stderr).boxed()
         }
