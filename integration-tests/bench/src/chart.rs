@@ -115,7 +115,7 @@ fn escaped(text: &str) -> String {
 }
 
 /// How the names of those begin that are built on the libraries here.
-const OURS: [&str; 3] = ["asynchat", "echo_server", "kv_server"];
+const OURS: [&str; 4] = ["asynchat", "echo_server", "kv_server", "smtpd"];
 
 /// How many panels stand beside each other.
 const COLUMNS: usize = 2;

@@ -13,7 +13,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use crate::bench::Bench;
 use crate::server::tethered;
 use crate::servers;
-use crate::workloads::{broadcast, echo, idle, kv, large, split, start, tls};
+use crate::workloads::{broadcast, echo, idle, kv, large, smtp, split, start, tls};
 
 /// Measures what the libraries cost, beside their neighbours. Without a workload it measures all of them.
 #[derive(Debug, Parser)]
@@ -32,6 +32,7 @@ enum Workload {
     Idle(idle::Options),
     Kv(kv::Options),
     Large(large::Options),
+    Smtp(smtp::Options),
     Split(split::Options),
     Start(start::Options),
     Tls(tls::Options),
@@ -134,6 +135,7 @@ fn measure(bench: &mut Bench, workload: &Workload) -> io::Result<()> {
         Workload::Idle(options) => idle::run(bench, options),
         Workload::Kv(options) => kv::run(bench, options),
         Workload::Large(options) => large::run(bench, options),
+        Workload::Smtp(options) => smtp::run(bench, options),
         Workload::Split(options) => split::run(bench, options),
         Workload::Start(options) => start::run(bench, options),
         Workload::Tls(options) => tls::run(bench, options),

@@ -55,7 +55,7 @@ pub(crate) const ECHO: &[(Peer, Dialogue)] = &[
         Peer {
             name: "smtp-sink",
             about: "another protocol: HELO, its answer 64 bytes long whatever is asked",
-            program: Program::Installed("smtp-sink", smtp),
+            program: Program::Installed("smtp-sink", smtp_sink),
         },
         Dialogue { greet: smtp_greet, batch: smtp_batch, ..Dialogue::CRLF },
     ),
@@ -79,7 +79,7 @@ fn redis_batch(variant: usize, depth: usize, length: usize) -> Batch {
     Batch { request, answer }
 }
 
-fn smtp(port: u16) -> Vec<String> {
+pub(crate) fn smtp_sink(port: u16) -> Vec<String> {
     let mut words = ["-m", "65536", "-h", SMTP_HOST].map(str::to_owned).to_vec();
     if rustix::process::geteuid().is_root() {
         // It insists on being somebody else then.

@@ -46,6 +46,9 @@ pub(crate) enum Program {
     Python(&'static str, &'static [&'static str]),
     /// An example of the workspace; it takes `--listen ADDR`, and prints `listening on ADDR`.
     Example(&'static str),
+    /// A program of the workspace that is a package of its own, and its further arguments; otherwise as an example. It runs in
+    /// the folder of the run.
+    Package(&'static str, &'static [&'static str]),
     /// A program that is installed, and its arguments for a port of 127.0.0.1. It serves once a connection is taken.
     Installed(&'static str, fn(u16) -> Vec<String>),
 }
@@ -55,6 +58,7 @@ pub(crate) enum Program {
 pub(crate) struct Launch {
     program: OsString,
     arguments: Arguments,
+    folder: Option<PathBuf>,
 }
 
 #[derive(Clone, Debug)]
@@ -80,7 +84,7 @@ impl Workshop {
         match peer.program {
             Program::Serve(name) => {
                 let arguments = listen(&["serve", name, "--listen", "127.0.0.1:0"]);
-                Ok(Launch { program: std::env::current_exe()?.into(), arguments })
+                Ok(Launch { program: std::env::current_exe()?.into(), arguments, folder: None })
             }
             Program::C(text) => {
                 let program = self.folder.path().join(peer.name);
@@ -88,7 +92,7 @@ impl Workshop {
                 fs::write(&source, text)?;
                 fs::write(self.folder.path().join("epoll.h"), include_str!("../c/epoll.h"))?;
                 succeed(Command::new("cc").args(["-O2", "-Wall", "-o"]).arg(&program).arg(&source))?;
-                Ok(Launch { program: program.into(), arguments: listen(&["127.0.0.1", "0"]) })
+                Ok(Launch { program: program.into(), arguments: listen(&["127.0.0.1", "0"]), folder: None })
             }
             Program::Python(text, modules) => {
                 let imports: String = modules.iter().map(|module| format!("import {module}\n")).collect();
@@ -97,19 +101,35 @@ impl Workshop {
                 let source = self.folder.path().join(peer.name).with_extension("py");
                 fs::write(&source, text)?;
                 let words = ["-W".into(), "ignore".into(), source.into(), "127.0.0.1".into(), "0".into()];
-                Ok(Launch { program: "python3".into(), arguments: Arguments::Fixed(words.into()) })
+                Ok(Launch {
+                    program: "python3".into(),
+                    arguments: Arguments::Fixed(words.into()),
+                    folder: None,
+                })
             }
             Program::Example(name) => {
                 let mut cargo = cargo();
                 cargo.args(["build", "--locked", "--release", "-p", "examples", "--example", name]);
                 let program = build(cargo.current_dir(env!("CARGO_MANIFEST_DIR")))?;
-                Ok(Launch { program: program.into(), arguments: listen(&["--listen", "127.0.0.1:0"]) })
+                Ok(Launch {
+                    program: program.into(),
+                    arguments: listen(&["--listen", "127.0.0.1:0"]),
+                    folder: None,
+                })
+            }
+            Program::Package(name, arguments) => {
+                let mut cargo = cargo();
+                cargo.args(["build", "--locked", "--release", "-p", name]);
+                let program = build(cargo.current_dir(env!("CARGO_MANIFEST_DIR")))?;
+                let folder = Some(self.folder.path().to_owned());
+                let arguments = listen(&[&["--listen", "127.0.0.1:0"], arguments].concat());
+                Ok(Launch { program: program.into(), arguments, folder })
             }
             Program::Installed(program, arguments) => {
                 // It need not know the word, only be there.
                 let mut known = Command::new(program);
                 known.arg("--version").output().map_err(|error| missing(&known, &error))?;
-                Ok(Launch { program: program.into(), arguments: Arguments::ByPort(arguments) })
+                Ok(Launch { program: program.into(), arguments: Arguments::ByPort(arguments), folder: None })
             }
         }
     }
@@ -134,6 +154,9 @@ impl Server {
             command.args(wrapper).arg(&bench).arg("tethered");
         }
         command.arg(&launch.program).stdin(Stdio::null()).stdout(Stdio::piped());
+        if let Some(folder) = &launch.folder {
+            command.current_dir(folder);
+        }
         match &launch.arguments {
             Arguments::Fixed(words) => {
                 let process = cores.spawn(command.args(words))?;

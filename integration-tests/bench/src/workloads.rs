@@ -7,6 +7,7 @@ pub(crate) mod echo;
 pub(crate) mod idle;
 pub(crate) mod kv;
 pub(crate) mod large;
+pub(crate) mod smtp;
 pub(crate) mod split;
 pub(crate) mod start;
 pub(crate) mod tls;

@@ -15,7 +15,7 @@ fn every_workload_explains_itself() {
     let help = text(&bench(&["--help"]).stdout);
     let workloads = help.split("Commands:").nth(1).and_then(|rest| rest.split("Options:").next()).unwrap();
     let names: Vec<&str> = workloads.lines().filter_map(|line| line.split_whitespace().next()).collect();
-    for known in ["echo", "broadcast", "idle", "kv", "large", "split", "start"] {
+    for known in ["echo", "broadcast", "idle", "kv", "large", "smtp", "split", "start"] {
         assert!(names.contains(&known), "{known} is not in {names:?}");
     }
     for name in names {
@@ -81,6 +81,14 @@ fn keys_and_values_are_measured_and_verified_where_redis_is_installed() {
     // The other server is built for it, which takes long.
     let report = measure(&["kv", "-P", "2", "-d", "3", "--peers", "redis-server"]);
     assert_measured(&report, "lpush");
+}
+
+#[test]
+fn mail_is_measured_where_postfix_is_installed() {
+    // The others are built for it, which takes long.
+    let report = measure(&["smtp", "-m", "40", "-s", "2", "--peers", "smtp-sink"]);
+    assert_eq!(report["tables"][0]["workload"], "smtp");
+    assert_measured(&report, "cpu");
 }
 
 #[test]

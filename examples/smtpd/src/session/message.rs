@@ -152,7 +152,7 @@ impl Session {
             (envelope.id.as_str(), envelope.from.as_ref(), envelope.to.len())
         });
         let from = from.map_or("<>", |from| from.as_str());
-        tracing::info!(session = %cx.id, id, from, to, size = message.size, outcome = %line(outcome), ?time, "message");
+        tracing::debug!(session = %cx.id, id, from, to, size = message.size, outcome = %line(outcome), ?time, "message");
         if is_accepted(outcome) {
             self.messages += 1;
             self.bytes += message.size;
