@@ -198,7 +198,7 @@ impl Message {
         let Written { ticket, envelope, draft } = written;
         let mut message = Self { ticket, envelope, draft: None, links: Vec::new(), refused: None };
         match draft {
-            Ok(draft) => message.draft = Some(draft),
+            Ok(draft) => message.draft = Some(draft.named(&message.envelope.id)),
             Err(error) => message.refuse(&error),
         }
         message

@@ -88,7 +88,18 @@ impl Draft {
         Ok(self)
     }
 
-    /// Puts it into `folder` too, under the same name. It replaces no file.
+    /// Its name in other folders has the message's id in the place of what made it the only one in `tmp`: so the page
+    /// finds it by the id of the reply and of the log.
+    #[must_use]
+    pub(crate) fn named(mut self, id: &str) -> Self {
+        let mut parts = self.name.splitn(3, '.');
+        if let (Some(seconds), Some(_), Some(host)) = (parts.next(), parts.next(), parts.next()) {
+            self.name = format!("{seconds}.{id}.{host}");
+        }
+        self
+    }
+
+    /// Puts it into `folder` too, under its name. It replaces no file.
     pub(crate) fn link(&self, folder: &Path) -> io::Result<()> {
         fs::hard_link(&self.path, folder.join(&self.name))
     }
@@ -170,6 +181,14 @@ mod tests {
         let (folder, drafts) = drafts();
         fs::remove_dir(folder.path()).unwrap();
         drafts.create().unwrap().sync().unwrap();
+    }
+
+    #[test]
+    fn a_message_has_its_id_in_its_name() {
+        let (_folder, drafts) = drafts();
+        let draft = drafts.create().unwrap();
+        let seconds = draft.name.split('.').next().unwrap().to_owned();
+        assert_eq!(draft.named("0TTA3").into_name(), format!("{seconds}.0TTA3.mx.example"));
     }
 
     #[test]

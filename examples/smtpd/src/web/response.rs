@@ -5,6 +5,8 @@ use std::fmt::Write;
 use std::fs::File;
 
 use bytes::Bytes;
+use jiff::Timestamp;
+use jiff::fmt::rfc2822::DateTimePrinter;
 
 /// An answer: its status, its header fields and its body.
 #[derive(Debug)]
@@ -71,6 +73,9 @@ impl Response {
         for (name, value) in own.chain(policy).chain(fields) {
             // Writing to a string does not fail.
             let _ = write!(head, "{name}: {value}\r\n");
+        }
+        if let Ok(date) = DateTimePrinter::new().timestamp_to_rfc9110_string(&Timestamp::now()) {
+            let _ = write!(head, "Date: {date}\r\n");
         }
         if let Some(length) = self.length() {
             let _ = write!(head, "Content-Length: {length}\r\n");
