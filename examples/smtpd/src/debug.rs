@@ -1,4 +1,4 @@
-//! [`Debug`]: prints each message to standard output, as `smtpd.DebuggingServer` of Python does, and keeps none.
+//! [`Debug`](struct@Debug): prints each message to standard output, as `smtpd.DebuggingServer` of Python does, and keeps none.
 
 use std::fmt::{self, Write as _};
 use std::fs::File;

@@ -133,7 +133,7 @@ fn check_name(user: &str) -> Result {
 /// threads on which messages are stored.
 pub const CHECKS: usize = 16;
 
-/// What stands in for a user's hash where the file has none: with the costs of one that [`line`] makes.
+/// What stands in for a user's hash where the file has none: with the costs of one that [`line()`] makes.
 const NOBODY: &str =
     "$argon2id$v=19$m=19456,t=2,p=1$bm9ib2R5IGF0IGFsbA$9ZPxKKCj9yM1xhWtwNlIxyrf0gxJaG8BSBFt4aNcGFw";
 

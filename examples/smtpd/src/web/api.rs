@@ -197,11 +197,11 @@ fn show(message: &Arc<Message>, view: View) -> Done {
         View::Raw => raw(file, &message.id),
         View::Html => Ok(message::html(file)?.map_or_else(not_found, |html| page::frame(&html))),
         View::Part(index) => Ok(message::part(file, index)?.map_or_else(not_found, |part| {
-            let response = Response::whole("application/octet-stream", part.body);
+            let response = Response::ok("application/octet-stream", part.bytes);
             response.with("Content-Disposition", page::saved_as(&part.name))
         })),
     });
-    match response {
+    match response.and_then(Response::spooled) {
         Ok(response) => Done { response, gone: Vec::new() },
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             Done { response: not_found(), gone: vec![Arc::clone(message)] }

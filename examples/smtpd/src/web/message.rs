@@ -2,14 +2,13 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, Read, Seek, Write};
+use std::io::{self, Read};
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use mail_parser::{Message, MessageParser, MessagePart, MimeHeaders, PartType};
 use serde::Serialize;
 
-use super::response::Body;
 use super::sanitize::{PICTURES, sanitized};
 use crate::mailbox::mime::{contained, cut};
 
@@ -42,7 +41,7 @@ struct Part {
 #[derive(Debug)]
 pub(super) struct Content {
     pub(super) name: String,
-    pub(super) body: Body,
+    pub(super) bytes: Vec<u8>,
 }
 
 /// Reads a message, as much of it as is taken apart.
@@ -89,27 +88,16 @@ pub(super) fn html(file: File) -> io::Result<Option<String>> {
 ///
 /// # Errors
 ///
-/// If the file cannot be read, or there is no room for the part.
+/// If the file cannot be read.
 pub(super) fn part(file: File, index: usize) -> io::Result<Option<Content>> {
     let raw = read(file)?;
     let found = contained(|| {
         let message = MessageParser::default().parse(&raw)?;
         let part = message.parts.get(index).filter(|part| !part.is_multipart())?;
         let name = part.attachment_name().map_or_else(|| format!("part-{index}"), str::to_owned);
-        Some((name, part.contents().to_vec()))
+        Some(Content { name, bytes: part.contents().to_vec() })
     });
-    let Some((name, bytes)) = found.flatten() else { return Ok(None) };
-    drop(raw);
-    let body = if bytes.len() <= KEPT_IN_MEMORY {
-        Body::Bytes(bytes.into())
-    } else {
-        // Who reads slowly costs a place on the disk, and no memory.
-        let mut file = tempfile::tempfile()?;
-        file.write_all(&bytes)?;
-        file.rewind()?;
-        Body::File(file, bytes.len() as u64)
-    };
-    Ok(Some(Content { name, body }))
+    Ok(found.flatten())
 }
 
 impl View {
@@ -213,9 +201,6 @@ const HEADERS_LIMIT: usize = 500;
 
 /// Most parts that are listed: 1000; the whole is in the source.
 const PARTS_LIMIT: usize = 1000;
-
-/// Up to which size a part is answered from memory: 256 KiB, what is pushed at a time.
-const KEPT_IN_MEMORY: usize = 256 << 10;
 
 #[cfg(test)]
 mod tests {

@@ -13,7 +13,10 @@ let total = 0;
 let chosen = null; // the id of the one that the keyboard is at
 let opened = null; // the id of the one that is shown
 let keeps = true; // whether the server keeps messages at all
+let view = "html"; // the part of a message that was looked at last
 let request = 0; // the number of the last list that was asked for
+let refreshing = null; // a list that is on its way because of an event
+let isStale = false; // whether something has changed since it was asked for
 
 function element(name, text, className) {
   const made = document.createElement(name);
@@ -171,7 +174,8 @@ async function open(id) {
   at("message").hidden = false;
   at("none").hidden = true;
   at("mail").classList.add("open");
-  tab(message.html === null ? "text" : "html");
+  const wanted = at(`tab-${view}`).hidden ? "html" : view;
+  tab(at(`tab-${wanted}`).hidden ? "text" : wanted);
 }
 
 function file(id, part) {
@@ -203,6 +207,12 @@ function tab(name) {
   if (name === "source") source(opened);
 }
 
+// The user wants to look at this part, of the next message too.
+function look(made) {
+  view = made.id.slice("tab-".length);
+  tab(view);
+}
+
 function frame(id) {
   const made = element("iframe");
   made.title = "HTML of the message";
@@ -230,15 +240,20 @@ async function source(id) {
   at("source-cut").textContent = end ? "" : `– the first ${size(length)} are shown`;
 }
 
+function notDeleted(error) {
+  // Somebody else was faster.
+  if (error.message !== "404") say("not deleted", "lost");
+}
+
 async function remove(id) {
   if (!id) return;
   const wasOpen = opened === id;
-  await ask(`api/messages/${id}`, { method: "DELETE" }).catch(() => {});
+  await ask(`api/messages/${id}`, { method: "DELETE" }).catch(notDeleted);
   if (wasOpen) close();
   await refresh();
 }
 
-async function removeAll() {
+function removeAll() {
   at("question").textContent = total === 1 ? "Delete the message?" : `Delete all ${number(total)} messages?`;
   at("sure").returnValue = "keep";
   at("sure").showModal();
@@ -323,7 +338,7 @@ document.addEventListener("keydown", (event) => {
     const tabs = [...document.querySelectorAll("[role=tab]:not([hidden])")];
     const by = event.key === "ArrowRight" ? 1 : -1;
     const next = tabs[(tabs.indexOf(event.target) + by + tabs.length) % tabs.length];
-    tab(next.id.slice("tab-".length));
+    look(next);
     next.focus();
     return event.preventDefault();
   }
@@ -349,12 +364,12 @@ at("delete-all").addEventListener("click", removeAll);
 at("show-channels").addEventListener("click", () => showChannels(at("channels").hidden));
 at("sure").addEventListener("close", async () => {
   if (at("sure").returnValue !== "delete") return;
-  await ask("api/messages", { method: "DELETE" }).catch(() => {});
+  await ask("api/messages", { method: "DELETE" }).catch(notDeleted);
   if (opened) close();
   await refresh();
 });
 for (const made of document.querySelectorAll("[role=tab]")) {
-  made.addEventListener("click", () => tab(made.id.slice("tab-".length)));
+  made.addEventListener("click", () => look(made));
 }
 
 let typing = 0;
@@ -388,5 +403,14 @@ events.addEventListener("error", () => say("no answer", "lost"));
 events.addEventListener("messages", async (event) => {
   const { deleted } = JSON.parse(event.data);
   if (deleted.includes(opened)) close();
-  await refresh().catch(() => {});
+  // One list at a time, however fast the mail comes.
+  isStale = true;
+  refreshing ??= catchUp().finally(() => (refreshing = null));
 });
+
+async function catchUp() {
+  while (isStale) {
+    isStale = false;
+    await refresh().catch(() => {});
+  }
+}

@@ -1,8 +1,9 @@
 //! [`Response`]: what is sent back.
 
 use std::borrow::Cow;
-use std::fmt::Write;
+use std::fmt::Write as _;
 use std::fs::File;
+use std::io::{self, Seek, Write};
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -53,6 +54,23 @@ impl Response {
 
     fn of(status: Status, content_type: &'static str, body: Body) -> Self {
         Self { status, fields: vec![("Content-Type", content_type.into())], body }
+    }
+
+    /// Keeps a large body in a file, not in memory: who reads slowly costs a place on the disk. Not for the loop.
+    ///
+    /// # Errors
+    ///
+    /// If there is no room on the disk.
+    pub(super) fn spooled(mut self) -> io::Result<Self> {
+        if let Body::Bytes(bytes) = &self.body
+            && bytes.len() > KEPT_IN_MEMORY
+        {
+            let mut file = tempfile::tempfile()?;
+            file.write_all(bytes)?;
+            file.rewind()?;
+            self.body = Body::File(file, bytes.len() as u64);
+        }
+        Ok(self)
     }
 
     /// Adds a header field, whose value has no control characters.
@@ -150,6 +168,9 @@ impl Status {
         }
     }
 }
+
+/// Up to which size a body is sent from memory: 256 KiB, what is queued at a time.
+const KEPT_IN_MEMORY: usize = 256 << 10;
 
 /// The content type of text.
 pub(super) const TEXT: &str = "text/plain; charset=utf-8";
