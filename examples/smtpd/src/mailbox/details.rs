@@ -147,8 +147,7 @@ impl Details {
         };
         let text = contained(|| message.body_text(0)).flatten().unwrap_or_default();
         let envelope = message.header_raw("X-Envelope-To").unwrap_or_default();
-        let mut to: Vec<String> =
-            envelope.split(',').map(str::trim).filter(|to| !to.is_empty()).map(str::to_owned).collect();
+        let mut to: Vec<String> = recipients(envelope).map(str::to_owned).collect();
         if to.is_empty() {
             to = message.all_to().chain(message.all_cc()).flat_map(names).collect();
         }
@@ -173,6 +172,18 @@ impl Details {
     }
 }
 
+/// The recipients in a list with commas, which may be in a quoted local part too.
+fn recipients(list: &str) -> impl Iterator<Item = &str> {
+    let (mut is_quoted, mut is_escaped) = (false, false);
+    let parts = list.split(move |char| {
+        let was_escaped = is_escaped;
+        is_escaped = is_quoted && char == '\\' && !was_escaped;
+        is_quoted ^= char == '"' && !was_escaped;
+        char == ',' && !is_quoted
+    });
+    parts.map(str::trim).filter(|recipient| !recipient.is_empty())
+}
+
 /// The addresses of a field, as a reader wants to see them.
 fn names<'a>(addresses: &'a Address<'_>) -> impl Iterator<Item = String> + 'a {
     addresses.iter().filter_map(|address| match (address.name(), address.address()) {
@@ -190,3 +201,35 @@ const SEARCHED: usize = 2 << 10;
 
 /// How much of a text the list shows: 160 bytes, a line of a wide window.
 const PREVIEW: usize = 160;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_comma_in_quotes_separates_no_recipients() {
+        for (list, parts) in [
+            ("a@x, b@x,\r\n\tc@x\r\n", &["a@x", "b@x", "c@x"][..]),
+            (r#""a,b"@x, "c\",d"@x"#, &[r#""a,b"@x"#, r#""c\",d"@x"#]),
+            (r#""a\\",b@x"#, &[r#""a\\""#, "b@x"]),
+            (" \r\n", &[]),
+        ] {
+            assert_eq!(recipients(list).collect::<Vec<_>>(), parts);
+        }
+    }
+
+    #[test]
+    fn any_bytes_have_details() {
+        for head in [
+            &b""[..],
+            b"\r\n\r\n",
+            b"\xff\xfe\0",
+            b"Subject",
+            b"Content-Type: multipart/mixed; boundary=\r\n\r\n--",
+        ] {
+            assert_eq!(Details::of(head, 7).size, 7);
+        }
+        let bounce = Details::of(b"Return-Path: <>\r\nSubject: back\r\n\r\n\r\n", 1);
+        assert_eq!((&*bounce.from, &*bounce.subject), ("", "back"));
+    }
+}

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -31,6 +31,8 @@ pub fn watch(map: &mut Map<App>, app: &mut App) {
 pub(super) struct Place {
     root: Arc<Path>,
     per_recipient: bool,
+    /// When the folders had last changed, as of the last look; `None` if they may have changed since without a sign of it.
+    changed: Mutex<Option<Vec<Option<SystemTime>>>>,
 }
 
 /// A message in the folders that is not listed.
@@ -56,6 +58,7 @@ impl UnderWay {
 }
 
 /// What a look has come to.
+#[derive(Default)]
 struct Seen {
     /// The newest of those that are not listed, the oldest first.
     found: Vec<Found>,
@@ -110,17 +113,32 @@ fn settle(map: &mut Map<App>, app: &mut App, seen: io::Result<Seen>) {
 
 impl Place {
     pub(super) fn new(root: &Path, per_recipient: bool) -> Self {
-        Self { root: root.into(), per_recipient }
+        Self { root: root.into(), per_recipient, changed: Mutex::default() }
     }
 
-    /// Reads all names, and compares them with those that are known.
+    /// Reads all names, if there may be other ones than at the last look, and compares them with those that are known.
     fn look(&self, known: Vec<Arc<Message>>) -> io::Result<Seen> {
+        let folders = self.folders()?;
+        let changed = folders.iter().flat_map(|folder| PARTS.map(|part| changed(&folder.join(part))));
+        let changed: Vec<_> = changed.collect();
+        let mut last = self.changed.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.as_ref() == Some(&changed) {
+            return Ok(Seen::default());
+        }
+        let settled = SystemTime::now().checked_sub(SETTLED);
+        *last = None;
+        let seen = Self::read(folders, known)?;
+        *last = Some(changed).filter(|changed| changed.iter().flatten().all(|time| Some(*time) < settled));
+        Ok(seen)
+    }
+
+    fn read(folders: Vec<Arc<Path>>, known: Vec<Arc<Message>>) -> io::Result<Seen> {
         let known: HashMap<String, Arc<Message>> =
             known.into_iter().map(|message| (message.name.clone(), message)).collect();
         let mut missing: HashSet<&str> = known.keys().map(String::as_str).collect();
         // The newest so far, by time and name, which is the order in which they are listed.
         let mut newest: BTreeMap<(SystemTime, String), Found> = BTreeMap::new();
-        for folder in self.folders()? {
+        for folder in folders {
             for part in PARTS {
                 for entry in entries(&folder.join(part))? {
                     let entry = entry?;
@@ -182,6 +200,11 @@ fn entries(path: &Path) -> io::Result<impl Iterator<Item = io::Result<fs::DirEnt
     }
 }
 
+/// When names were last added to a folder or removed; `None` if there is no such folder.
+fn changed(path: &Path) -> Option<SystemTime> {
+    fs::metadata(path).ok()?.modified().ok()
+}
+
 /// When a file came: its name begins with that, or the system knows. `None` if it is gone already, or no file.
 fn time_of(name: &str, entry: &fs::DirEntry) -> Option<SystemTime> {
     let seconds = name.split_once('.').and_then(|(seconds, _)| seconds.parse().ok());
@@ -201,6 +224,10 @@ const PARTS: [&str; 2] = [NEW, CUR];
 
 /// Stands before the flags of a message.
 pub(super) const FLAGS: char = ':';
+
+/// For how long a folder must not have changed before its time stands for what is in it: 1 s, longer than the tick by which
+/// any file system dates.
+const SETTLED: Duration = Duration::from_secs(1);
 
 /// How often the folders are looked at while a page is open: every 2 s, as long as one waits for what another program does.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
