@@ -517,4 +517,22 @@ proptest! {
         prop_assert_eq!(codes(&in_pieces), codes(&whole));
         prop_assert_eq!(in_pieces.len(), whole.len());
     }
+
+    #[test]
+    fn any_message_is_shown_in_some_way(changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..30)) {
+        let mut text = MESSAGE.as_bytes().to_vec();
+        for (at, byte) in changes {
+            let at = at.index(text.len());
+            text[at] = byte;
+        }
+        let mut server = Server::new();
+        server.keep("message-1", &text);
+        let message = server.json("/api/messages/message-1");
+        prop_assert_eq!(&message["size"], &Value::from(text.len()));
+        for part in message["parts"].as_array().unwrap() {
+            let (head, _) = server.ask("GET", &format!("/api/messages/message-1/parts/{}", part["index"]));
+            prop_assert!(head.starts_with("HTTP/1.1 200 "), "{}", head);
+        }
+        server.ask("GET", "/api/messages/message-1/html");
+    }
 }
