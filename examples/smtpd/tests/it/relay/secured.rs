@@ -27,7 +27,7 @@ struct Next {
 struct Script {
     /// What it offers in clear text.
     offers: &'static [&'static str],
-    /// What it offers under TLS.
+    /// What it offers under TLS; with `500` there is no `EHLO`.
     offers_secured: &'static [&'static str],
     /// To `STARTTLS`, with what stands behind it in clear text.
     to_starttls: &'static str,
@@ -63,6 +63,10 @@ impl Chat<App> for Next {
             cx.push("250 taken\r\n");
         } else {
             match line.split([' ', ':']).next().unwrap_or_default() {
+                "EHLO" if self.is_secured && self.script.offers_secured == ["500"] => {
+                    cx.push("500 what?\r\n")
+                }
+                "HELO" => cx.push("250 mx.test\r\n"),
                 "EHLO" if self.is_secured => cx.push(hello(self.script.offers_secured)),
                 "EHLO" => cx.push(hello(self.script.offers)),
                 "STARTTLS" => cx.push(self.script.to_starttls),
@@ -142,6 +146,15 @@ fn answers_in_clear_text_behind_the_one_to_starttls_are_dropped() {
     assert!(reply.starts_with("250 "), "{reply}");
     assert_eq!(heard[2], "EHLO relay.test");
     assert!(heard[3].starts_with("AUTH PLAIN "), "{heard:?}");
+    assert_eq!(heard[4..], SENT);
+}
+
+#[test]
+fn what_was_offered_in_clear_text_counts_no_longer_under_tls() {
+    let script = Script { offers: &["STARTTLS", "SIZE", "SMTPUTF8"], offers_secured: &["500"], ..SCRIPT };
+    let (heard, reply) = heard(script, RelayTls::Must, None, "localhost");
+    assert!(reply.starts_with("250 "), "{reply}");
+    assert_eq!(heard[2..4], ["EHLO relay.test", "HELO relay.test"]);
     assert_eq!(heard[4..], SENT);
 }
 
