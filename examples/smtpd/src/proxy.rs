@@ -32,6 +32,10 @@ pub enum Source {
 /// Reads a header, or what has come of it.
 #[must_use]
 pub fn read(bytes: &[u8]) -> Header {
+    if bytes.is_empty() {
+        // Of either version there are as many.
+        return Header::More(SHORTEST_LINE);
+    }
     let seen = bytes.len().min(SIGNATURE.len());
     if bytes[..seen] == SIGNATURE[..seen] {
         return read_binary(bytes);
@@ -164,13 +168,13 @@ mod tests {
         [&from.octets()[..], &[0; 16], &40_000_u16.to_be_bytes(), &25_u16.to_be_bytes()].concat()
     }
 
-    /// Reads as the server does: what it is told that there is, and no more.
+    /// Reads as the server does: what it is told that there is, or what has come of that, and no more.
     fn read_all(mut input: &[u8]) -> (Header, usize) {
         let (mut bytes, all) = (Vec::new(), input.len());
         loop {
             match read(&bytes) {
-                Header::More(more) if more <= input.len() => {
-                    let (piece, rest) = input.split_at(more);
+                Header::More(more) if !input.is_empty() => {
+                    let (piece, rest) = input.split_at(more.min(input.len()));
                     bytes.extend_from_slice(piece);
                     input = rest;
                 }
