@@ -369,7 +369,7 @@ fn a_conversation_that_is_to_close_when_done_hears_nothing_of_a_shutdown() {
         Ok(())
     });
     let (mut map, mut peer, id) = converse(AsyncChat::new(chat).terminator(b"\n"));
-    let (other, here) = Peer::pair();
+    let (mut other, here) = Peer::pair();
     map.add(here, AsyncChat::new(Scripted::new(&log)).terminator(b"\n")).unwrap();
     map.run_for(&mut (), 1).unwrap();
     send_pieces(&mut map, id, &mut peer, ["quit\n"]);

@@ -521,7 +521,7 @@ fn a_channel_that_has_shut_down_reads_what_was_put_back_at_the_end() {
         }
     }
     let (mut map, log) = (map(), Log::new());
-    let (peer, here) = Peer::pair();
+    let (mut peer, here) = Peer::pair();
     let id = map.add(here, Last(Some(log.clone()))).unwrap();
     turn(&mut map, &mut (), 2);
     map.shutdown_write(id);

@@ -67,7 +67,7 @@ fn trap_a_channel_that_does_not_want_to_read_is_closed_by_a_reset() {
 fn trap_a_half_closed_channel_is_closed_by_a_reset() {
     each_wait(|mut map| {
         let log = Log::new();
-        let (peer, here) = Peer::tcp_pair();
+        let (mut peer, here) = Peer::tcp_pair();
         map.add(here, recorder(&log, true, false)).unwrap();
         peer.shutdown_write();
         turn_until(&mut map, &mut (), "the end of file", |_, ()| log.has("eof"));
@@ -125,7 +125,7 @@ fn trap_a_hang_up_waits_for_a_channel_that_does_not_want_to_read() {
 fn trap_a_half_closed_channel_sleeps_through_a_hang_up() {
     each_wait(|mut map| {
         let log = Log::new();
-        let (peer, here) = Peer::pair();
+        let (mut peer, here) = Peer::pair();
         let id = map.add(here, recorder(&log, true, false)).unwrap();
         peer.shutdown_write();
         turn_until(&mut map, &mut (), "the end of file", |_, ()| log.has("eof"));
@@ -232,7 +232,7 @@ fn send_urgent(peer: &Peer) {
 fn as_tcp(peer: &Peer) -> &std::net::TcpStream {
     match peer {
         Peer::Tcp(socket) => socket,
-        Peer::Unix(_) => panic!("not TCP"),
+        Peer::Unix(_) | Peer::Tls(_) => panic!("not TCP"),
     }
 }
 
