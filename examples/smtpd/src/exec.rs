@@ -137,6 +137,9 @@ impl Runs {
     /// The reply to the message, if it cannot be started.
     fn start(self: &Rc<Self>, map: &mut Map<App>, job: Job) -> Result<(), Reply> {
         let Job { envelope, file, ticket } = job;
+        if envelope.to.iter().map(|to| to.as_str().len() + "\n".len()).sum::<usize>() > RECIPIENTS_LIMIT {
+            return Err(TOO_MANY);
+        }
         let mut command = self.command(&envelope, file).map_err(|error| refuse(&envelope, &error))?;
         let group = Rc::new(Group(Cell::new(None)));
         let complaint = Rc::new(RefCell::new(Vec::new()));
@@ -302,6 +305,7 @@ const TAKEN: Reply = Reply::fixed("250 2.0.0 Taken by the command\r\n");
 const NOT_NOW: Reply = Reply::fixed("451 4.3.0 The command cannot take the message now\r\n");
 const TOO_LATE: Reply = Reply::fixed("451 4.3.0 The command took too long\r\n");
 const NOT_STARTED: Reply = Reply::fixed("451 4.3.0 The command could not be started\r\n");
+const TOO_MANY: Reply = Reply::fixed("554 5.5.3 Too many recipients for the command\r\n");
 
 /// `EX_TEMPFAIL` of `sysexits.h`.
 const TEMPORARY: i32 = 75;
@@ -316,6 +320,10 @@ pub const RUNNING_LIMIT: usize = 4;
 /// How long a command may run: 5 minutes, half of what clients wait for the reply to a message (RFC 5321, section
 /// 4.5.3.2.6), so that a message that has waited is answered in time.
 pub const TIME_LIMIT: Duration = Duration::from_secs(300);
+
+/// Most bytes of `RECIPIENTS`: 120 KiB, more than 400 of the longest addresses. Linux starts no program with a variable of
+/// more than 128 KiB.
+const RECIPIENTS_LIMIT: usize = 120 << 10;
 
 /// How much of what a command says is kept: 1 KiB, of which one line of 512 bytes at most is passed on.
 const COMPLAINT_LIMIT: usize = 1024;

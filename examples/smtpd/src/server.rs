@@ -13,7 +13,7 @@ use asynchat::BareIn;
 use asyncore::{
     Address, Channel, ChannelId, Identity, ListenOptions, Map, Rate, Result, SIGHUP, TlsServer, WhenFull,
 };
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 
 use crate::app::App;
 use crate::debug::Debug;
@@ -39,6 +39,8 @@ pub fn run(options: &Options) -> Result {
     raise_descriptors();
     let mut map = Map::new()?;
     map.shutdown_on_signals(options.stop_time)?;
+    // A file that would be larger than files may be is an error of one message; unheard, the signal ends the process.
+    map.add_signal(Signal::XFSZ.as_raw(), |_cx, _signal| Ok(()))?;
     let delivery = delivery(options, &settings, &map)?;
     let mut app = App::new(Rc::clone(&settings), delivery);
     let mut paths = Paths::default();

@@ -54,25 +54,18 @@ fn a_large_message_takes_little_memory_and_comes_whole() {
     let piece = line.repeat(1 << 10);
     client.ask("MAIL FROM:<from@example.org>", "250");
     client.ask("RCPT TO:<to@example.org>", "250");
-    let before = peak(&program);
+    let before = program.peak();
     client.ask("DATA", "354");
     for _ in 0..PIECES {
         client.send(&piece);
     }
     client.send(".\r\n");
     client.expect("250 ");
-    let grown = peak(&program) - before;
+    let grown = program.peak() - before;
     assert!(grown < 8 << 20, "{grown} bytes for a message of {}", PIECES * piece.len());
     let messages = program.messages();
     let [message] = messages.as_slice() else { panic!("{} messages", messages.len()) };
     assert!(message.len() == PIECES * piece.len() && message.chunks(line.len()).all(|kept| kept == line));
-}
-
-/// Most memory that the server has had.
-fn peak(program: &Program) -> usize {
-    let status = fs::read_to_string(format!("/proc/{}/status", program.pid())).unwrap();
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-    peak.trim().strip_suffix(" kB").unwrap().parse::<usize>().unwrap() << 10
 }
 
 #[test]

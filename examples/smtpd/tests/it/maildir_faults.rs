@@ -138,6 +138,43 @@ fn a_disk_that_fills_up_in_a_large_message_is_told_at_its_end() {
     assert_eq!(program.messages(), [text.as_bytes()]);
 }
 
+/// What the disk has not taken yet is bounded: the session is paused, and goes on.
+#[test]
+fn a_slow_disk_holds_the_session_up_and_not_its_message_in_memory() {
+    let program = Program::start(&[]);
+    let mut client = greeted(&program);
+    client.ask("MAIL FROM:<from@example.org>", "250");
+    client.ask("RCPT TO:<to@example.org>", "250");
+    client.ask("DATA", "354");
+    let before = program.peak();
+    let arguments = ["-e", "trace=write", "-e", "inject=write:delay_enter=10000"];
+    let Some(fault) = Fault::inject(&program, WRITER, &arguments) else { return };
+    let text = "a line of text\r\n".repeat(1 << 20);
+    client.send(&text);
+    client.send(".\r\n");
+    client.expect("250");
+    let grown = program.peak() - before;
+    assert!(grown < 4 << 20, "{grown} bytes for a message of {}", text.len());
+    let writes = fault.log().matches("write(").count();
+    assert!(writes > text.len() / (256 << 10), "{writes} writes");
+    assert_eq!(program.messages(), [text.as_bytes()]);
+}
+
+/// The limit of a file's size is told, and ends nobody.
+#[test]
+fn a_file_that_would_be_larger_than_files_may_be_is_refused() {
+    if !is_installed("prlimit", "-V") {
+        return;
+    }
+    let mut command = Command::new("prlimit");
+    command.args(["--fsize=1000000", env!("CARGO_BIN_EXE_smtpd"), "--listen=127.0.0.1:0", "--no-http"]);
+    let program = Program::spawn(tempfile::tempdir().unwrap(), command);
+    let mut client = greeted(&program);
+    assert!(client.deliver(&"a line of text\r\n".repeat(100_000)).starts_with("452 4.3.1"));
+    assert!(client.deliver("Subject: a\r\n").starts_with("250"));
+    assert_eq!(program.messages(), [b"Subject: a\r\n"]);
+}
+
 /// All recipients or none.
 #[test]
 fn where_one_recipient_cannot_be_served_none_is() {

@@ -97,6 +97,13 @@ impl Program {
         line.trim().trim_end_matches(" kB").parse().unwrap()
     }
 
+    /// Most memory that it has had, in bytes.
+    pub(crate) fn peak(&self) -> usize {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        peak.trim().strip_suffix(" kB").unwrap().parse::<usize>().unwrap() << 10
+    }
+
     /// Sends it a signal.
     pub(crate) fn signal(&self, signal: Signal) {
         kill_process(self.pid(), signal).unwrap();
