@@ -1,4 +1,4 @@
-//! The log: on standard error, as text or as JSON, one line a session and one a message unless more is asked for.
+//! The log: on standard error, as text or as JSON, one line a session unless more is asked for.
 
 use std::env;
 use std::io::{self, IsTerminal, Write};
@@ -12,7 +12,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::options::LogFormat;
 
-/// Begins to log: messages, sessions and what is wrong; with `verbose`, what each of them does. `RUST_LOG` overrides both.
+/// Begins to log: sessions and what is wrong; with `verbose`, messages and what each of them does. `RUST_LOG` overrides both.
 pub fn start(format: LogFormat, verbose: u8) {
     let (own, loops) = match verbose {
         0 => (LevelFilter::INFO, LevelFilter::WARN),
