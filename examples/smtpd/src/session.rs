@@ -31,7 +31,7 @@ use memchr::memchr;
 use self::auth::Exchange;
 use self::message::Message;
 use crate::app::App;
-use crate::command::{AUTH_LINE_LIMIT, Chunk, Command, LINE_LIMIT, Verb};
+use crate::command::{AUTH_LINE_LIMIT, Chunk, Command, LINE_LIMIT, Verb, is_foreign};
 use crate::envelope::{Client, Envelope, Protocol};
 use crate::parameters::Announced;
 use crate::reply::Reply;
@@ -153,18 +153,13 @@ impl Session {
         match answer {
             Ok(None) => {}
             Ok(Some(reply)) => say(cx, &reply),
-            Err(reply) => self.refuse(cx, &reply),
+            Err(reply) => self.refuse_line(cx, text, &reply),
         }
     }
 
     /// The reply, if there is one now; an error counts against the client.
     fn obey(&mut self, cx: &mut Conversation<'_, App>, command: Command<'_>) -> Result<Option<Reply>, Reply> {
         let Some(verb) = command.verb else {
-            if command.is_foreign() {
-                cx.app.metrics.sessions_refused += 1;
-                self.leave(cx, "another protocol");
-                return Ok(None);
-            }
             return Err(Reply::new(500, "5.5.1", format_args!("Unknown command: {}", command.word)));
         };
         let argument = command.argument;
@@ -212,6 +207,16 @@ impl Session {
         }
         self.envelope = None;
         self.places.clear();
+    }
+
+    /// Refuses a line, or ends the session without a word if it is one of another protocol.
+    #[cold]
+    fn refuse_line(&mut self, cx: &mut Conversation<'_, App>, line: &[u8], reply: &Reply) {
+        if is_foreign(line) {
+            cx.app.metrics.sessions_refused += 1;
+            return self.leave(cx, "another protocol");
+        }
+        self.refuse(cx, reply);
     }
 
     /// Replies with an error that counts; one too many ends the session.
@@ -311,13 +316,13 @@ impl Chat<App> for Session {
         Ok(())
     }
 
-    fn handle_too_long(&mut self, cx: &mut Conversation<'_, App>, _start: &[u8]) -> Result {
+    fn handle_too_long(&mut self, cx: &mut Conversation<'_, App>, start: &[u8]) -> Result {
         match self.stage {
             Stage::Answer(_) => {
                 self.stage = Stage::Command;
                 self.refuse(cx, &ANSWER_TOO_LONG);
             }
-            _ => self.refuse(cx, &TOO_LONG),
+            _ => self.refuse_line(cx, start, &TOO_LONG),
         }
         Ok(())
     }

@@ -329,11 +329,19 @@ fn other_protocols_hear_nothing() {
         "GET / HTTP/1.1\r\n",
         "POST / HTTP/1.1\r\nHost: a\r\n\r\nEHLO a\r\n",
         "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        "GET /\u{e9} HTTP/1.1\r\n",
+        "GET /\t HTTP/1.1\r\n",
     ] {
         let mut talk = Talk::new();
         assert_eq!(talk.say(first), "", "{first}");
         assert!(talk.is_over());
         assert_eq!(talk.sim.app.metrics.sessions_refused, 1);
+    }
+    // A page chooses how long the line is, and what the body says.
+    for length in [600, 13_000] {
+        let mut talk = Talk::new();
+        assert_eq!(talk.say(format!("POST /{} HTTP/1.1\r\n\r\nEHLO a\r\n", "a".repeat(length))), "");
+        assert!(talk.is_over());
     }
     // A TLS hello, of which only the first byte has come.
     let mut talk = Talk::new();
