@@ -20,7 +20,8 @@ impl Reply {
 
     /// A code, an enhanced code (RFC 2034; empty for replies that have none), and a line of text.
     ///
-    /// What is no printable text becomes `?`, and what does not fit into a reply line is left out.
+    /// What is not printable ASCII becomes `?` (RFC 5321, section 4.2), and what does not
+    /// fit into a reply line is left out.
     #[must_use]
     pub fn new(code: u16, enhanced: &str, text: impl Display) -> Self {
         Self::lines(code, enhanced, [text])
@@ -37,11 +38,7 @@ impl Reply {
             // Writing to a string does not fail.
             let _ = write!(wire, "{code}{separator}{enhanced}{}", if enhanced.is_empty() { "" } else { " " });
             let _ = write!(Printable(&mut wire), "{line}");
-            let mut end = wire.len().min(begin + LINE_LIMIT - CRLF.len());
-            while !wire.is_char_boundary(end) {
-                end -= 1;
-            }
-            wire.truncate(end);
+            wire.truncate(begin + LINE_LIMIT - CRLF.len());
             wire.push_str(CRLF);
         }
         Self { wire: wire.into() }
@@ -72,12 +69,12 @@ impl Reply {
     }
 }
 
-/// Writes text with everything that is not printable as `?`.
+/// Writes text with everything that is not printable ASCII as `?`.
 struct Printable<'a>(&'a mut String);
 
 impl Write for Printable<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        self.0.extend(text.chars().map(|char| if char.is_control() { '?' } else { char }));
+        self.0.extend(text.chars().map(|char| if matches!(char, ' '..='~') { char } else { '?' }));
         Ok(())
     }
 }
@@ -85,7 +82,7 @@ impl Write for Printable<'_> {
 const CRLF: &str = "\r\n";
 
 /// Most bytes of a reply line with its end: 512 (RFC 5321, section 4.5.3.1.5).
-const LINE_LIMIT: usize = 512;
+pub(crate) const LINE_LIMIT: usize = 512;
 
 #[cfg(test)]
 mod tests {
@@ -100,15 +97,15 @@ mod tests {
 
     #[test]
     fn text_from_outside_adds_no_line() {
-        let reply = Reply::new(550, "5.1.1", "who is a\r\n250 b\0?");
-        assert_eq!(reply.wire(), "550 5.1.1 who is a??250 b??\r\n");
+        let reply = Reply::new(550, "5.1.1", "who is a\r\n250 b\0 jörg\u{202e}?");
+        assert_eq!(reply.wire(), "550 5.1.1 who is a??250 b? j?rg??\r\n");
         assert!(reply.is_error());
     }
 
     #[test]
-    fn a_long_line_is_cut_where_a_letter_ends() {
-        let reply = Reply::new(550, "5.1.1", "é".repeat(400));
-        assert!(reply.wire().len() <= LINE_LIMIT);
-        assert!(str::from_utf8(&reply.wire()).unwrap().ends_with("é\r\n"));
+    fn a_long_line_is_cut() {
+        let reply = Reply::lines(550, "5.1.1", ["a".repeat(600), "b".repeat(600)]);
+        assert_eq!(reply.wire().len(), 2 * LINE_LIMIT);
+        assert!(reply.wire().ends_with(b"b\r\n"));
     }
 }

@@ -34,7 +34,7 @@ use crate::app::App;
 use crate::command::{AUTH_LINE_LIMIT, Chunk, Command, LINE_LIMIT, Verb, is_foreign};
 use crate::envelope::{Client, Envelope, Protocol};
 use crate::parameters::Announced;
-use crate::reply::Reply;
+use crate::reply::{self, Reply};
 use crate::settings::Settings;
 
 /// The server's side of one conversation.
@@ -111,6 +111,11 @@ pub fn limits(settings: &Settings) -> Limits {
     let mut limits = Limits::default();
     limits.idle_time = Some(settings.idle_time);
     limits.total_time = Some(settings.total_time);
+    if settings.lmtp {
+        // The end of a message has a reply for each recipient, all at once, behind what is queued below the high mark.
+        let replies = settings.recipients.saturating_mul(reply::LINE_LIMIT).saturating_add(limits.high_mark);
+        limits.output = limits.output.max(replies);
+    }
     limits
 }
 

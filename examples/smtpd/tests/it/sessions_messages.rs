@@ -310,6 +310,20 @@ fn in_lmtp_a_refused_message_is_refused_for_each() {
 }
 
 #[test]
+fn in_lmtp_any_number_of_recipients_hears_of_the_message() {
+    let mut settings = settings();
+    (settings.lmtp, settings.recipients) = (true, 50_000);
+    let mut talk = Talk::with(settings).hello();
+    talk.say("MAIL FROM:<a@example>\r\n");
+    for _ in 0..50 {
+        talk.say("RCPT TO:<b@example>\r\n".repeat(1000));
+    }
+    talk.office.desk().outcome = Some(Outcome::All(Reply::new(250, "2.0.0", "x".repeat(400))));
+    let replies = talk.say("DATA\r\ntext\r\n.\r\nNOOP\r\n");
+    assert_eq!(codes(&replies), [&["354"][..], &["250"; 50_001]].concat());
+}
+
+#[test]
 fn lmtp_and_smtp_have_their_own_greetings() {
     lmtp().expect(&[("HELO a", "500 "), ("EHLO a", "500 "), ("LHLO", "501 "), ("LHLO a", "250-")]);
     Talk::new().expect(&[("LHLO a", "500 "), ("HELO a", "250 ")]);
