@@ -36,8 +36,10 @@ impl Session {
         let session = cx.map.get(cx.id).and_then(|channel| channel.tls());
         let agreed =
             session.and_then(|session| session.protocol_version().zip(session.negotiated_cipher_suite()));
+        // As registered: `TLSv1.3 TLS_AES_128_GCM_SHA256`, for `TLSv1_3` and `TLS13_AES_128_GCM_SHA256`.
         let name = |(version, cipher): (ProtocolVersion, SupportedCipherSuite)| {
-            Some(format!("{} {}", version.as_str()?, cipher.suite().as_str()?))
+            let cipher = cipher.suite().as_str()?.replace("TLS13_", "TLS_");
+            Some(format!("{} {cipher}", version.as_str()?.replace('_', ".")))
         };
         self.client.tls = agreed.and_then(name).or_else(|| Some("TLS".to_owned()));
         self.greet(cx.map, cx.app, cx.id);
