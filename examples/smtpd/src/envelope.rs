@@ -20,7 +20,7 @@ pub struct Envelope {
     pub at: SystemTime,
     /// The size that the client declared, in bytes.
     pub size: Option<u64>,
-    /// Whether it may have bytes above 127, or be anything (RFC 6152, RFC 3030).
+    /// Whether it may have bytes above 127 (RFC 6152).
     pub body: Body,
     /// Whether addresses and headers may be UTF-8 (RFC 6531).
     pub smtputf8: bool,
@@ -65,6 +65,4 @@ pub enum Body {
     SevenBit,
     /// Lines of bytes: `BODY=8BITMIME`.
     EightBitMime,
-    /// Bytes: `BODY=BINARYMIME`, with `BDAT` only.
-    BinaryMime,
 }

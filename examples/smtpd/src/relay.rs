@@ -37,7 +37,7 @@ pub use options::{BadServer, Login, NextServer, RelayOptions, RelayTls};
 
 use crate::app::App;
 use crate::delivery::{Delivery, Incoming, Outcome, Ticket};
-use crate::envelope::{Body, Envelope};
+use crate::envelope::Envelope;
 use crate::reply::Reply;
 use crate::spool::Spool;
 use job::{Job, Needs};
@@ -68,10 +68,6 @@ impl Delivery for Relay {
         cx: &mut Conversation<'_, App>,
         envelope: &Arc<Envelope>,
     ) -> Result<Box<dyn Incoming>, Reply> {
-        if envelope.body == Body::BinaryMime {
-            // It goes on by DATA, in which a line is a line.
-            return Err(BINARY);
-        }
         let mut arriving = Box::new(Arriving {
             pool: Rc::clone(&self.pool),
             envelope: Arc::clone(envelope),
@@ -154,7 +150,6 @@ impl Incoming for Arriving {
     }
 }
 
-const BINARY: Reply = Reply::fixed("554 5.6.1 Binary messages are not relayed\r\n");
 const NO_ROOM: Reply = Reply::fixed("452 4.3.1 No room to keep the message while it is passed on\r\n");
 const LOOP: Reply = Reply::fixed("554 5.4.6 Too many hops: the message goes in a circle\r\n");
 
