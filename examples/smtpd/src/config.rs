@@ -6,39 +6,42 @@
 use std::ffi::OsString;
 use std::fmt::Display;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use clap::parser::ValueSource;
-use clap::{Arg, ArgAction, ArgMatches, CommandFactory, FromArgMatches, Id, Parser};
+use clap::{Arg, ArgAction, ArgMatches, CommandFactory, Parser};
 use toml::{Table, Value};
 
-use crate::options::{Command, Program};
+use crate::options::Program;
 
 /// The program's arguments, and what the file of `--config` adds to them.
 ///
-/// What is given in both, the command line decides; for an option that may be repeated, and for the destination, too.
+/// What is given in both, the command line decides; for an option that may be repeated, too. Where it names a destination,
+/// all that the file says about others counts for nothing.
 ///
 /// # Errors
 ///
 /// Of clap, if an argument is wrong: it may be the request for help. If the file cannot be read, is no TOML, or holds what
 /// is no option or not of its kind.
 pub fn parse(arguments: Vec<OsString>) -> Result<Program, clap::Error> {
-    let matches = Program::command().try_get_matches_from(&arguments)?;
-    let program = Program::from_arg_matches(&matches)?;
-    let (options, matches) = match (&program.command, matches.subcommand()) {
-        (Some(Command::CheckConfig(options)), Some((_, matches))) => (options, matches),
-        (None, _) => (&program.options, &matches),
-        _ => return Ok(program),
+    // What is wrong with the command line alone may be right with the file: an option of one may need one of the other.
+    let matches = Program::command().ignore_errors(true).try_get_matches_from(&arguments)?;
+    let (first, given) = match matches.subcommand() {
+        Some(("check-config", matches)) => (2, matches),
+        Some(_) => return Program::try_parse_from(arguments),
+        None => (1, &matches),
     };
-    let Some(file) = &options.config else { return Ok(program) };
-    let in_file = read(file, matches).map_err(|error| wrong(file, &error))?;
-    // Alone first, so that it is clear whose mistake it is.
+    let Some(file) = given.get_one::<PathBuf>("config") else { return Program::try_parse_from(arguments) };
+    let in_file = read(file, given).map_err(|error| wrong(file, &error))?;
     let alone = [OsString::new()].into_iter().chain(in_file.iter().cloned());
-    Program::command().try_get_matches_from(alone).map_err(|error| wrong(file, &message(&error)))?;
+    let alone = Program::command().try_get_matches_from(alone);
     let mut all = arguments;
-    let first = if program.command.is_some() { 2 } else { 1 };
     all.splice(first..first, in_file);
-    Program::try_parse_from(all)
+    // It is the file's mistake if the file has it alone.
+    Program::try_parse_from(all).map_err(|error| match alone {
+        Err(own) if own.kind() == error.kind() => wrong(file, &message(&own)),
+        _ => error,
+    })
 }
 
 /// The arguments that the file stands for.
@@ -46,25 +49,30 @@ fn read(file: &Path, given: &ArgMatches) -> Result<Vec<OsString>, String> {
     let text = fs::read_to_string(file).map_err(|error| error.to_string())?;
     let table: Table =
         text.parse().map_err(|error: toml::de::Error| error.to_string().trim_end().to_owned())?;
-    let mut command = Program::command();
-    // The members of groups are known after it.
-    command.build();
+    let command = Program::command();
     let mut arguments = Vec::new();
     for (name, value) in &table {
         let option = command.get_arguments().find(|option| option.get_long() == Some(name));
         let Some(option) = option.filter(|option| !NOT_IN_FILE.contains(&option.get_id().as_str())) else {
             return Err(format!("there is no option `{name}` for the file"));
         };
-        let is_given = |id: &Id| given.value_source(id.as_str()) == Some(ValueSource::CommandLine);
-        let rivals = command.get_groups().filter(|group| group.get_id() == "destination");
-        let rivals: Vec<_> = rivals.flat_map(|group| group.get_args()).collect();
-        let is_decided = is_given(option.get_id())
-            || (rivals.contains(&option.get_id()) && rivals.iter().any(|rival| is_given(rival)));
-        if !is_decided {
+        let is_given = |id: &str| given.value_source(id) == Some(ValueSource::CommandLine);
+        let is_elsewhere = destination_of(option.get_id().as_str())
+            .is_some_and(|own| DESTINATIONS.iter().any(|other| *other != own && is_given(other)));
+        if !is_given(option.get_id().as_str()) && !is_elsewhere {
             add(&mut arguments, name, option, value)?;
         }
     }
     Ok(arguments)
+}
+
+/// The destination that an option is about, if it is about one.
+fn destination_of(id: &str) -> Option<&str> {
+    match id {
+        "per_recipient" => Some("maildir"),
+        _ if id.starts_with("relay_") => Some("relay"),
+        _ => DESTINATIONS.contains(&id).then_some(id),
+    }
 }
 
 /// Adds an option of the file.
@@ -126,6 +134,9 @@ fn wrong(file: &Path, error: &dyn Display) -> clap::Error {
     clap::Error::raw(clap::error::ErrorKind::InvalidValue, format!("{}: {error}\n", file.display()))
 }
 
+/// Where messages go: of these options there is one.
+const DESTINATIONS: [&str; 5] = ["maildir", "sink", "debug", "exec", "relay"];
+
 /// What the file cannot say.
 const NOT_IN_FILE: [&str; 3] = ["config", "help", "version"];
 
@@ -134,7 +145,7 @@ mod tests {
     use std::io::Write;
 
     use super::*;
-    use crate::options::At;
+    use crate::options::{At, Command};
 
     fn parse_with(file: &str, arguments: &[&str]) -> Result<Program, String> {
         let mut config = tempfile::NamedTempFile::new().unwrap();
@@ -169,6 +180,35 @@ mod tests {
         assert_eq!(options.listen, [At::Host("127.0.0.1".to_owned(), 2)]);
         assert!(options.sink && options.exec.is_none());
         assert_eq!((options.errors.get(), options.hostname.as_deref()), (4, Some("a")));
+    }
+
+    #[test]
+    fn a_destination_of_the_command_line_leaves_nothing_of_others() {
+        for file in ["maildir = 'a'\nper-recipient = true", "relay = 'a:25'\nrelay-tls = 'must'"] {
+            assert!(parse_with(file, &["--sink"]).unwrap().options.sink, "{file}");
+        }
+        let file = "per-recipient = true\nrelay-tls = 'must'\nrelay = 'a:25'\nrelay-user = 'b'";
+        let options = parse_with(file, &["--maildir=b"]).unwrap().options;
+        assert!(options.per_recipient && options.keeps() && options.relay_user.is_none());
+        let mut command = Program::command();
+        // The members of groups are known after it.
+        command.build();
+        let group = command.get_groups().find(|group| group.get_id() == "destination").unwrap();
+        assert_eq!(group.get_args().map(clap::Id::as_str).collect::<Vec<_>>(), DESTINATIONS);
+    }
+
+    #[test]
+    fn an_option_may_need_one_that_is_elsewhere() {
+        for (file, argument) in [
+            ("tls-cert = 'a'\ntls-key = 'b'", "--smtps=127.0.0.1:0"),
+            ("tls-cert = 'a'", "--tls-key=b"),
+            ("relay = 'a:25'", "--relay-tls=none"),
+            ("require-auth = true", "--auth-file=a"),
+        ] {
+            assert!(parse_with(file, &[argument]).is_ok(), "{file} with {argument}");
+        }
+        let error = parse_with("tls-cert = 'a'", &["--errors=0"]).unwrap_err();
+        assert!(error.starts_with("error: invalid value '0' for '--errors"), "{error}");
     }
 
     #[test]
