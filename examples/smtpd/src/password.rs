@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::fs;
+use std::hash::{BuildHasher, RandomState};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock};
 
 use argon2::Argon2;
 use argon2::password_hash::rand_core::OsRng;
@@ -15,8 +16,6 @@ use asyncore::Result;
 /// Users and the hashes of their passwords.
 pub struct Passwords {
     hashes: HashMap<String, String>,
-    /// A hash that belongs to nobody: who is not known takes as long to refuse as who is.
-    nobody: String,
     /// How many are being checked.
     checks: AtomicUsize,
 }
@@ -43,7 +42,6 @@ impl Passwords {
     /// If a line is not what it should be.
     pub fn parse(text: &str) -> Result<Self> {
         let mut hashes = HashMap::new();
-        let mut nobody = None;
         for (number, line) in (1..).zip(text.lines()) {
             if line.is_empty() || line.starts_with('#') {
                 continue;
@@ -56,13 +54,11 @@ impl Passwords {
             if !parsed.algorithm.as_str().starts_with("argon2") || parsed.hash.is_none() {
                 return Err(format!("line {number} has no argon2 hash").into());
             }
-            nobody.get_or_insert_with(|| hash.to_owned());
             if hashes.insert(user.to_owned(), hash.to_owned()).is_some() {
                 return Err(format!("line {number}: {user} stands there twice").into());
             }
         }
-        let nobody = nobody.unwrap_or_else(|| NOBODY.to_owned());
-        Ok(Self { hashes, nobody, checks: AtomicUsize::new(0) })
+        Ok(Self { hashes, checks: AtomicUsize::new(0) })
     }
 
     /// The right to do a check, unless [`CHECKS`] are under way.
@@ -78,12 +74,22 @@ impl Passwords {
     /// Whether this is the user's password.
     #[must_use]
     fn check(&self, user: &str, password: &[u8]) -> bool {
-        let known = self.hashes.get(user);
-        let hash = known.unwrap_or(&self.nobody);
+        let stand_in = self.stand_in(user);
+        let known = self.hashes.get(user).map(String::as_str);
         // They were parsed when they were read.
-        let is_right = PasswordHash::new(hash)
+        let is_right = PasswordHash::new(known.unwrap_or(stand_in))
             .is_ok_and(|hash| Argon2::default().verify_password(password, &hash).is_ok());
         is_right && known.is_some()
+    }
+
+    /// The hash that is checked if nobody has that name: who is not known takes as long to refuse as who is.
+    ///
+    /// Hashes of a file may differ in their costs. So each name has one of them, always the same, and nobody outside can
+    /// tell which: as many names that are not known take the time of each cost as names that are.
+    fn stand_in(&self, user: &str) -> &str {
+        static KEYS: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+        let hash = self.hashes.values().max_by_key(|hash| KEYS.hash_one((user, hash)));
+        hash.map_or(NOBODY, String::as_str)
     }
 }
 
@@ -111,9 +117,12 @@ impl fmt::Debug for Passwords {
 ///
 /// # Errors
 ///
-/// If the name cannot stand in a line.
+/// If the name cannot stand in a line, or the password is empty, as one is that was to come from a file that is not there.
 pub fn line(user: &str, password: &[u8]) -> Result<String> {
     check_name(user)?;
+    if password.is_empty() {
+        return Err("an empty password lets everybody in".into());
+    }
     let salt = SaltString::generate(&mut OsRng);
     let hash = Argon2::default().hash_password(password, &salt).map_err(|error| error.to_string())?;
     Ok(format!("{user}:{hash}"))
@@ -151,6 +160,19 @@ mod tests {
     }
 
     #[test]
+    fn names_that_are_not_known_have_the_costs_of_those_that_are() {
+        let hashes =
+            [8, 16].map(|cost| format!("$argon2id$v=19$m={cost},t=1,p=1$c29tZXNhbHQ$yQ4m1Kq2VxGcTPTZ0vtLaw"));
+        let text = format!("ann:{}\nbob:{}", hashes[0], hashes[1]);
+        let passwords = Passwords::parse(&text).unwrap();
+        let names: Vec<String> = (0..1000).map(|number| number.to_string()).collect();
+        let dear = names.iter().filter(|name| passwords.stand_in(name) == hashes[1]).count();
+        assert!((300..700).contains(&dear), "{dear} of 1000");
+        let again = Passwords::parse(&format!("{text}\n")).unwrap();
+        assert!(names.iter().all(|name| passwords.stand_in(name) == again.stand_in(name)));
+    }
+
+    #[test]
     fn a_file_without_users_knows_nobody() {
         assert!(PasswordHash::new(NOBODY).is_ok_and(|hash| hash.hash.is_some()));
         assert!(!Passwords::parse("").unwrap().check("", b""));
@@ -169,7 +191,7 @@ mod tests {
             let error = Passwords::parse(text).unwrap_err().to_string();
             assert!(error.starts_with(expected), "{error}");
         }
-        assert!(line("a:b", b"").is_err() && line("", b"").is_err());
+        assert!(line("a:b", b"x").is_err() && line("", b"x").is_err() && line("ann", b"").is_err());
     }
 
     #[test]
