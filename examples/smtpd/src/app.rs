@@ -10,7 +10,7 @@ use crate::settings::Settings;
 /// The application state of the map.
 #[expect(missing_debug_implementations, reason = "a delivery is anything")]
 pub struct App {
-    /// What the server was told to be; it does not change while it runs.
+    /// What the server was told to be. While it runs, only the passwords change: all of it is replaced then.
     pub settings: Rc<Settings>,
     /// Where messages go.
     pub delivery: Rc<dyn Delivery>,

@@ -134,7 +134,7 @@ pub struct Options {
     pub allow_from: Vec<IpNet>,
 
     /// Most bytes of a message.
-    #[arg(long, value_name = "SIZE", default_value = "32MiB", help_heading = LIMITS)]
+    #[arg(long, value_name = "SIZE", default_value = "32MiB", value_parser = size, help_heading = LIMITS)]
     pub message_limit: ByteSize,
     /// Most bytes of a line of text, with its end; 0 for any.
     #[arg(long, value_name = "SIZE", default_value = "1000", help_heading = LIMITS)]
@@ -145,10 +145,10 @@ pub struct Options {
     /// Errors after which a session ends.
     #[arg(long, value_name = "NUMBER", default_value = "10", help_heading = LIMITS)]
     pub errors: NonZero<u32>,
-    /// Most sessions at a time, of all clients together.
+    /// Most sessions at a time of one --listen or --smtps, of all clients together.
     #[arg(long, value_name = "NUMBER", default_value = "15000", help_heading = LIMITS)]
     pub sessions: NonZero<usize>,
-    /// Most sessions at a time of one client's address. Does not count on loopback, nor behind a proxy.
+    /// Most sessions at a time of one client's address, there. Does not count where loopback is listened on, nor behind a proxy.
     #[arg(long, value_name = "NUMBER", default_value = "50", help_heading = LIMITS)]
     pub sessions_per_address: NonZero<usize>,
     /// Most time between two commands, or two pieces of a message.
@@ -258,6 +258,12 @@ pub enum LogFormat {
 fn network(text: &str) -> Result<IpNet, &'static str> {
     let one = text.parse().map(|address: IpAddr| address.into());
     one.or_else(|_| text.parse()).map_err(|_| "expected an address, or a network as 192.0.2.0/24")
+}
+
+/// A size of a byte at least: `SIZE 0`, said to a client, would mean that there is no limit (RFC 1870, section 3).
+fn size(text: &str) -> Result<ByteSize, String> {
+    let size: ByteSize = text.parse()?;
+    if size.as_u64() == 0 { Err("expected more than nothing".to_owned()) } else { Ok(size) }
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

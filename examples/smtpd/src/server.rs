@@ -113,6 +113,9 @@ fn settings(options: &Options) -> Result<Settings> {
                 .into(),
         );
     }
+    if options.auth_file.is_some() && options.tls_cert.is_none() && !options.auth_in_clear {
+        return Err("--auth-file needs --tls-cert, or --auth-in-clear: nobody could authenticate".into());
+    }
     let passwords = options.auth_file.as_deref().map(Passwords::read).transpose()?.map(Arc::new);
     let tls = match (&options.tls_cert, &options.tls_key) {
         (Some(chain), Some(key)) => Some(TlsServer::new(Identity::new(chain, key))?),
@@ -252,20 +255,20 @@ impl Drop for Paths {
 fn reload_on_signal(map: &mut Map<App>, options: &Options) -> Result {
     let auth_file = options.auth_file.clone();
     map.add_signal(SIGHUP, move |cx, _signal| {
-        if let Some(tls) = &cx.app.settings.tls
-            && let Err(error) = tls.reload()
-        {
-            tracing::error!(%error, "the certificate stays as it was");
+        match cx.app.settings.tls.as_ref().map(TlsServer::reload) {
+            Some(Ok(())) => tracing::info!("certificate read again"),
+            Some(Err(error)) => tracing::error!(%error, "the certificate stays as it was"),
+            None => {}
         }
         match auth_file.as_deref().map(Passwords::read) {
             Some(Ok(passwords)) => {
                 let passwords = Some(Arc::new(passwords));
                 cx.app.settings = Rc::new(Settings { passwords, ..Settings::clone(&cx.app.settings) });
+                tracing::info!("passwords read again");
             }
             Some(Err(error)) => tracing::error!(%error, "the passwords stay as they were"),
             None => {}
         }
-        tracing::info!("certificate and passwords read again");
         Ok(())
     })?;
     Ok(())

@@ -47,6 +47,8 @@ fn what_cannot_be_meant_is_refused() {
         (&["--hostname=a b"], "no name for a server"),
         (&["--smtps=127.0.0.1:0"], "--tls-cert"),
         (&["--idle-time=0s"], "more than nothing"),
+        (&["--message-limit=0"], "more than nothing"),
+        (&["--auth-file=/dev/null"], "nobody could authenticate"),
     ] {
         let output = smtpd(&[&["check-config"][..], arguments].concat());
         assert!(!output.status.success(), "{arguments:?}");
