@@ -318,7 +318,8 @@ impl Client {
         cx.close_when_done();
     }
 
-    /// Whether the server had closed a connection that was kept, before there was anything that it could have taken.
+    /// Whether the server had closed a connection that was kept, before there was anything that it could have taken. A second
+    /// try has a connection that was not kept, so that there is no third.
     fn was_stale(&self, reason: CloseReason) -> bool {
         let is_lost = matches!(reason, CloseReason::Eof | CloseReason::Reset | CloseReason::Truncated);
         self.is_reused && !self.is_sent.get() && (self.is_dismissed || is_lost && self.trouble.is_none())
@@ -424,7 +425,7 @@ impl Chat<App> for Client {
         let pool = Rc::clone(&self.pool);
         pool.forget(cx.id);
         if let Some(job) = self.job.take() {
-            if self.was_stale(reason) && !job.is_second_try {
+            if self.was_stale(reason) {
                 tracing::debug!(id = %cx.id, next = pool.next(), "a kept connection was closed: trying another one");
                 pool.try_again(job);
             } else {

@@ -39,6 +39,47 @@ fn a_connection_that_is_not_used_is_ended_with_a_word() {
 }
 
 #[test]
+fn a_connection_that_says_goodbye_gets_no_other_message() {
+    let mut world = World::new();
+    let mut client = world.client_with(&["to@b.test"], b"x\r\n");
+    let mut old = world.next_with(&[]);
+    world.take_message(&mut old, "to@b.test");
+    world.expect_reply(&mut client, "250 ");
+    world.sim.advance(Duration::from_secs(61)).unwrap();
+    world.sim.expect(&mut old, "QUIT\r\n").unwrap();
+    // It has not been answered yet.
+    world.send(&mut client, &["to@b.test"], b"y\r\n");
+    let mut next = world.next_with(&[]);
+    assert_eq!(world.take_message(&mut next, "to@b.test"), b"y\r\n.\r\n");
+    world.expect_reply(&mut client, "250 ");
+    world.expect_quiet(&old);
+}
+
+#[test]
+fn a_server_that_hangs_up_with_its_answer_to_a_message_gets_no_other_there() {
+    let mut world = World::new();
+    let mut client = world.client_with(&["to@b.test"], b"x\r\n");
+    let mut old = world.next_with(&[]);
+    world.expect_each(
+        &mut old,
+        &[("MAIL FROM:<from@a.test>", "250 ok"), ("RCPT TO:<to@b.test>", "250 ok"), ("DATA", "354 go")],
+    );
+    world.take_text(&mut old);
+    // It is slow to close.
+    old.send("421 4.3.2 going down\r\n");
+    assert_eq!(
+        world.expect_reply(&mut client, "451 "),
+        "451 4.3.2 192.0.2.9 said: going down",
+        "a 421 would have the client hang up"
+    );
+    world.send(&mut client, &["to@b.test"], b"y\r\n");
+    let mut next = world.next_with(&[]);
+    assert_eq!(world.take_message(&mut next, "to@b.test"), b"y\r\n.\r\n");
+    world.expect_reply(&mut client, "250 ");
+    world.expect_quiet(&old);
+}
+
+#[test]
 fn a_kept_connection_that_the_server_has_closed_is_replaced() {
     for goodbye in ["", "421 4.4.2 idle for too long\r\n"] {
         let mut world = World::new();
@@ -87,6 +128,34 @@ fn a_kept_connection_that_is_lost_before_the_final_dot_is_tried_again_once() {
         world.sim.settle().unwrap();
         assert!(world.sim.accept(&world.next).is_none());
     }
+}
+
+#[test]
+fn a_second_try_asks_for_every_recipient_anew() {
+    let mut world = World::new();
+    let mut client = world.client_with(&["to@b.test"], b"x\r\n");
+    let mut next = world.next_with(&[]);
+    world.take_message(&mut next, "to@b.test");
+    world.expect_reply(&mut client, "250 ");
+    world.send(&mut client, &["a@b.test", "c@d.test"], b"y\r\n");
+    let recipients = [
+        ("MAIL FROM:<from@a.test>", "250 ok"),
+        ("RCPT TO:<a@b.test>", "250 ok"),
+        ("RCPT TO:<c@d.test>", "250 ok"),
+    ];
+    world.expect_each(&mut next, &recipients);
+    world.sim.expect(&mut next, "DATA\r\n").unwrap();
+    next.close();
+    let mut next = world.next_with(&[]);
+    world.expect_each(&mut next, &recipients);
+    world.expect_each(&mut next, &[("DATA", "354 go")]);
+    assert_eq!(world.take_text(&mut next), b"y\r\n.\r\n");
+    next.send("250 ok\r\n");
+    world.expect_reply(&mut client, "250 ");
+    // And DATA was asked for once.
+    world.send(&mut client, &["to@b.test"], b"z\r\n");
+    assert_eq!(world.take_message(&mut next, "to@b.test"), b"z\r\n.\r\n");
+    world.expect_reply(&mut client, "250 ");
 }
 
 #[test]

@@ -90,6 +90,23 @@ fn a_refusal_among_pipelined_answers_is_told_once_and_nothing_is_sent() {
 }
 
 #[test]
+fn a_server_that_answers_before_it_reads_is_heard() {
+    let mut settings = settings();
+    settings.recipients = 1000;
+    let mut world = World::with(options(), settings);
+    // Far more than what counts as high, once the answers let them go.
+    let domain = ["d".repeat(60), "e".repeat(60), "f".repeat(60)].join(".");
+    let to: Vec<_> = (0..1000).map(|number| format!("{}{number}@{domain}.test", "u".repeat(50))).collect();
+    let mut client = world.client_with(&to.iter().map(String::as_str).collect::<Vec<_>>(), b"x\r\n");
+    let mut next = world.next_with(&["PIPELINING"]);
+    world.sim.settle().unwrap();
+    next.stop_reading();
+    next.send("250 ok\r\n".repeat(1000));
+    next.send("550 5.7.1 no\r\n");
+    world.expect_reply(&mut client, "550 5.7.1 ");
+}
+
+#[test]
 fn in_lmtp_each_recipient_has_its_own_reply_and_who_is_accepted_gets_the_message() {
     let mut settings = settings();
     settings.lmtp = true;
