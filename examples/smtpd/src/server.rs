@@ -24,7 +24,7 @@ use crate::mailbox::{self, Mailbox};
 use crate::maildir::Maildir;
 use crate::options::{At, Bare, Options};
 use crate::password::Passwords;
-use crate::relay::{Login, Relay, RelayOptions, is_open_relay, reaches_others};
+use crate::relay::{Login, NextServer, Relay, RelayOptions, is_open_relay, reaches_others};
 use crate::settings::Settings;
 use crate::sink::Sink;
 use crate::{session, web};
@@ -86,6 +86,9 @@ pub fn run(options: &Options) -> Result {
 /// As [`run`], but for what only serving shows: an address that is taken, a folder that cannot be written.
 pub fn check(options: &Options) -> Result {
     let settings = settings(options)?;
+    if let Some(next) = &options.relay {
+        relay(options, next)?;
+    }
     for at in options.listen.iter().chain(&options.smtps) {
         say(&format!("would listen on {at}"));
     }
@@ -161,12 +164,7 @@ fn checked(name: &str) -> Result<String> {
 /// Where messages go.
 fn delivery(options: &Options, settings: &Settings, map: &Map<App>) -> Result<Rc<dyn Delivery>> {
     Ok(if let Some(next) = &options.relay {
-        let login = match (&options.relay_user, &options.relay_password_file) {
-            (Some(user), Some(file)) => Some(Login::from_file(user, file)?),
-            _ => None,
-        };
-        let roots = options.relay_roots.clone();
-        Rc::new(Relay::new(RelayOptions { next: next.clone(), tls: options.relay_tls, roots, login })?)
+        Rc::new(relay(options, next)?)
     } else if options.sink {
         Rc::new(Sink)
     } else if options.debug {
@@ -178,6 +176,16 @@ fn delivery(options: &Options, settings: &Settings, map: &Map<App>) -> Result<Rc
             Maildir::open(&options.maildir, options.per_recipient, &settings.hostname, &map.remote());
         Rc::new(maildir.map_err(|error| format!("{}: {error}", options.maildir.display()))?)
     })
+}
+
+/// A relay to the next server, with the files that it is told of.
+fn relay(options: &Options, next: &NextServer) -> Result<Relay> {
+    let login = match (&options.relay_user, &options.relay_password_file) {
+        (Some(user), Some(file)) => Some(Login::from_file(user, file)?),
+        _ => None,
+    };
+    let roots = options.relay_roots.clone();
+    Relay::new(RelayOptions { next: next.clone(), tls: options.relay_tls, roots, login })
 }
 
 /// What a listener of sessions is to do.
