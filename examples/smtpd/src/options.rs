@@ -84,10 +84,10 @@ pub struct Options {
     /// Pass messages on to another server, before they are acknowledged.
     #[arg(long, value_name = "HOST:PORT", group = "destination", help_heading = DESTINATION)]
     pub relay: Option<NextServer>,
-    /// Whether to use TLS towards that server, by STARTTLS; its certificate has to be valid then.
+    /// Whether to use TLS towards that server, by STARTTLS; with `must` its certificate has to be valid.
     #[arg(long, value_name = "WHEN", default_value = "may", requires = "relay", help_heading = DESTINATION)]
     pub relay_tls: RelayTls,
-    /// A file of root certificates that vouch for that server, instead of those of the system.
+    /// A file of root certificates that vouch for that server, instead of those of the system; with `may` too, then.
     #[arg(long, value_name = "FILE", requires = "relay", help_heading = DESTINATION)]
     pub relay_roots: Option<PathBuf>,
     /// Authenticate to that server as this user; only under TLS.

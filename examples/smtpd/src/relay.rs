@@ -11,7 +11,8 @@
 //! it.
 //!
 //! - `line.rs` is a command that cannot be two, `answer.rs` what comes back, `features.rs` what the server can;
-//! - `header.rs` counts the servers that a message has passed, `open.rs` says who may use a relay at all.
+//! - `header.rs` counts the servers that a message has passed, `open.rs` says who may use a relay at all;
+//! - `tls.rs` is TLS towards the next server.
 
 mod answer;
 mod client;
@@ -22,6 +23,7 @@ mod line;
 mod open;
 mod options;
 mod pool;
+mod tls;
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -54,8 +56,8 @@ impl Relay {
     ///
     /// # Errors
     ///
-    /// If a password would go over the network in clear text, or there are no certificates to trust, or none could bear
-    /// the server's name.
+    /// If a password would go over the network in clear text, or there are no certificates to trust where one is to be
+    /// verified, or none could bear the server's name.
     pub fn new(options: RelayOptions) -> Result<Self> {
         let tls = options.tls_client()?;
         Ok(Self { pool: Rc::new(Pool::new(options, tls)) })

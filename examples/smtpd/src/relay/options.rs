@@ -9,6 +9,8 @@ use std::str::FromStr;
 use asyncore::{Result, TlsClient, TlsClientOptions};
 use serde::Deserialize;
 
+use super::tls::NextTls;
+
 /// What [`Relay::new`](super::Relay::new) is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "made from the program's options")]
@@ -17,25 +19,26 @@ pub struct RelayOptions {
     pub next: NextServer,
     /// Whether it is spoken to under TLS.
     pub tls: RelayTls,
-    /// Who vouches for it: a file of root certificates in PEM format. `None` is whom the system trusts.
+    /// Who vouches for it: a file of root certificates in PEM format. `None` is whom the system trusts; with
+    /// [`RelayTls::May`], nobody has to.
     pub roots: Option<PathBuf>,
     /// As whom to log in there.
     pub login: Option<Login>,
 }
 
-/// Whether the next server is spoken to under TLS, by `STARTTLS`. Its certificate is always verified, and must bear the name that
-/// it was given here: who has one of his own making names its root.
+/// Whether the next server is spoken to under TLS, by `STARTTLS`, and with whom. A certificate that is verified must bear the
+/// name that the server was given here: who has one of his own making names its root.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 #[expect(clippy::exhaustive_enums, reason = "these are all")]
 pub enum RelayTls {
     /// Never.
     None,
-    /// If the server offers it. Somebody on the way can hide the offer; what he cannot do is to pretend to be the server: if
-    /// the handshake fails, nothing is sent.
+    /// If the server offers it, whatever certificate it shows (RFC 7435); with [`roots`](RelayOptions::roots) that is verified.
+    /// Somebody on the way can hide the offer, but not only listen. If the handshake fails, nothing is sent.
     #[default]
     May,
-    /// Always, or nothing is sent.
+    /// Always, and the certificate is verified, or nothing is sent.
     Must,
 }
 
@@ -128,25 +131,26 @@ impl RelayOptions {
     ///
     /// # Errors
     ///
-    /// If a password would go over a network that is not under TLS for sure, the roots cannot be read, or the server's name
-    /// cannot be in a certificate.
-    pub(crate) fn tls_client(&self) -> Result<Option<TlsClient>> {
+    /// If a password would go over a network that is not under TLS for sure, the roots cannot be read where a certificate is to
+    /// be verified, or the server's name cannot be in one.
+    pub(crate) fn tls_client(&self) -> Result<Option<NextTls>> {
         if self.login.is_some() && self.tls != RelayTls::Must && !self.next.is_here() {
             return Err("a password is sent under TLS alone: it needs --relay-tls must".into());
         }
-        if self.tls == RelayTls::None {
-            return Ok(None);
-        }
-        let mut options = TlsClientOptions::default();
-        options.roots.clone_from(&self.roots);
-        let client = TlsClient::with(&options).map_err(|error| {
-            format!(
-                "TLS with {}: {error}; --relay-roots names whom to trust, --relay-tls none does without",
-                self.next
-            )
-        })?;
-        client.session(&self.next.host)?;
-        Ok(Some(client))
+        let tls = match self.tls {
+            RelayTls::None => return Ok(None),
+            // A machine may have no roots at all.
+            RelayTls::May if self.roots.is_none() => NextTls::anybody()?,
+            RelayTls::May | RelayTls::Must => {
+                let mut options = TlsClientOptions::default();
+                options.roots.clone_from(&self.roots);
+                NextTls::Verified(TlsClient::with(&options).map_err(|error| {
+                    format!("TLS with {}: {error}; --relay-roots names whom to trust", self.next)
+                })?)
+            }
+        };
+        tls.session(&self.next.host)?;
+        Ok(Some(tls))
     }
 }
 

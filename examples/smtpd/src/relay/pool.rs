@@ -6,12 +6,13 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use asynchat::{AsyncChat, Terminator};
-use asyncore::{ChannelId, Map, Timeout, TlsClient};
+use asyncore::{ChannelId, Map, Timeout};
 
 use super::answer::ANSWER_LINE;
 use super::client::{CONNECT_TIME, Client, WRITE_TIME};
 use super::job::Job;
 use super::options::RelayOptions;
+use super::tls::NextTls;
 use crate::app::App;
 use crate::delivery::Outcome;
 use crate::reply::Reply;
@@ -21,7 +22,7 @@ use crate::reply::Reply;
 /// Each message that waits is one that a session waits for, so there are no more of them than sessions.
 pub(crate) struct Pool {
     pub(crate) options: RelayOptions,
-    pub(crate) tls: Option<TlsClient>,
+    pub(crate) tls: Option<NextTls>,
     /// Borrowed for a moment, never while a channel is called.
     state: RefCell<State>,
 }
@@ -36,7 +37,7 @@ struct State {
 }
 
 impl Pool {
-    pub(crate) fn new(options: RelayOptions, tls: Option<TlsClient>) -> Self {
+    pub(crate) fn new(options: RelayOptions, tls: Option<NextTls>) -> Self {
         Self { options, tls, state: RefCell::default() }
     }
 
@@ -129,7 +130,7 @@ impl Pool {
         state.idle.retain(|client| *client != id);
     }
 
-    /// A message is to have another connection.
+    /// A message is to have another connection: a new one, as soon as it is dispatched.
     pub(crate) fn try_again(&self, mut job: Job) {
         job.is_second_try = true;
         self.state.borrow_mut().waiting.push_front(job);

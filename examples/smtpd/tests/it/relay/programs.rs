@@ -50,6 +50,30 @@ fn two_servers_pass_a_message_on_under_tls_with_a_password() {
 }
 
 #[test]
+fn a_machine_without_roots_relays_under_tls_where_that_may_be_and_does_not_start_where_it_must() {
+    let last = secured(&Certificates::new(), &[]);
+    let command = |tls: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_smtpd"));
+        command.env("SSL_CERT_FILE", "/none").env("SSL_CERT_DIR", "/none");
+        command.args(["--listen=127.0.0.1:0", "--http=127.0.0.1:0"]).args(tls.split_whitespace());
+        command.arg(format!("--relay=localhost:{}", last.smtp().port()));
+        command
+    };
+    let refused = command("--relay-tls=must").output().unwrap();
+    assert!(!refused.status.success());
+    let error = String::from_utf8(refused.stderr).unwrap();
+    assert!(error.contains("--relay-roots names whom to trust"), "{error}");
+
+    let relay = Program::spawn(tempfile::tempdir().unwrap(), command(""));
+    let mut client = relay.client();
+    client.ask("EHLO client.test", "250");
+    let reply = client.deliver("x\r\n");
+    assert!(reply.starts_with("250 "), "{reply}");
+    let kept = last.kept_in("Maildir/new").concat();
+    assert!(String::from_utf8_lossy(&kept).contains("with ESMTPS\r\n"), "{}", kept.escape_ascii());
+}
+
+#[test]
 fn a_burst_of_messages_is_passed_on_to_another_server_of_another_make() {
     const MESSAGES: usize = 200;
     if !["smtp-sink", "smtp-source"].iter().all(|program| has_postfix(program)) {

@@ -1,6 +1,7 @@
 //! TLS and a login towards the next server, which is a conversation in the same map here.
 
 use std::cell::RefCell;
+use std::path::PathBuf;
 use std::rc::Rc;
 
 use asynchat::{AsyncChat, Chat, Conversation, Terminator};
@@ -90,9 +91,21 @@ impl Chat<App> for Next {
     }
 }
 
-/// What the next server hears of one message, and what the client is told.
+/// What the next server hears of one message, and what the client is told; its certificate bears this name, by a root that the
+/// relay is told of.
 fn heard(script: Script, tls: RelayTls, login: Option<(&str, &str)>, name: &str) -> (Vec<String>, String) {
     let certificates = Certificates::new();
+    heard_trusting(&certificates, Some(certificates.root()), script, tls, login, name)
+}
+
+fn heard_trusting(
+    certificates: &Certificates,
+    roots: Option<PathBuf>,
+    script: Script,
+    tls: RelayTls,
+    login: Option<(&str, &str)>,
+    name: &str,
+) -> (Vec<String>, String) {
     let server = TlsServer::new(certificates.identity(name)).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let login = login.map(|(user, password)| {
@@ -100,12 +113,7 @@ fn heard(script: Script, tls: RelayTls, login: Option<(&str, &str)>, name: &str)
         std::fs::write(&file, password).unwrap();
         Login::from_file(user, &file).unwrap()
     });
-    let options = RelayOptions {
-        next: format!("localhost:{PORT}").parse().unwrap(),
-        tls,
-        roots: Some(certificates.root()),
-        login,
-    };
+    let options = RelayOptions { next: format!("localhost:{PORT}").parse().unwrap(), tls, roots, login };
     let mut world = World::with(options, settings());
     let heard = Rc::<RefCell<Vec<String>>>::default();
     let log = Rc::clone(&heard);
@@ -164,6 +172,17 @@ fn a_server_that_cannot_show_who_it_is_gets_nothing() {
         let (heard, reply) = heard(SCRIPT, tls, None, "other.test");
         assert!(reply.starts_with("451 4.7.5 "), "{reply}");
         assert_eq!(heard, ["clear: EHLO relay.test", "clear: STARTTLS"]);
+    }
+}
+
+#[test]
+fn where_tls_may_be_nobody_has_to_vouch_for_the_server() {
+    for name in ["localhost", "other.test"] {
+        let certificates = Certificates::new();
+        let (heard, reply) = heard_trusting(&certificates, None, SCRIPT, RelayTls::May, None, name);
+        assert!(reply.starts_with("250 "), "{reply}");
+        assert_eq!(heard[..3], ["clear: EHLO relay.test", "clear: STARTTLS", "EHLO relay.test"]);
+        assert_eq!(heard[3..], SENT);
     }
 }
 
