@@ -7,11 +7,11 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
 
-use mail_parser::{Address, DateTime, MessageParser};
+use mail_parser::{Address, DateTime};
 use serde::Serialize;
 
 use super::Message;
-use super::mime::{contained, cut};
+use super::mime::{Mime, Role, contained, cut};
 use super::scan::{CUR, FLAGS, NEW};
 
 /// What the list shows of a message.
@@ -142,30 +142,37 @@ fn remove(path: PathBuf) -> io::Result<bool> {
 impl Details {
     /// What the head of a message shows, whose whole has `size` bytes.
     fn of(head: &[u8], size: u64) -> Self {
-        let Some(message) = contained(|| MessageParser::default().parse(head)).flatten() else {
-            return Self { size, ..Self::default() };
-        };
-        let text = contained(|| message.body_text(0)).flatten().unwrap_or_default();
-        let envelope = message.header_raw("X-Envelope-To").unwrap_or_default();
-        let mut to: Vec<String> = recipients(envelope).map(str::to_owned).collect();
+        let details = contained(|| Mime::of(head).map(|mime| Self::shown(&mime, size)));
+        details.flatten().unwrap_or_else(|| Self { size, ..Self::default() })
+    }
+
+    fn shown(mime: &Mime<'_>, size: u64) -> Self {
+        let message = &mime.header;
+        let envelope = mime.first("X-Envelope-To");
+        let mut to: Vec<String> = recipients(&envelope).map(str::to_owned).collect();
         if to.is_empty() {
             to = message.all_to().chain(message.all_cc()).flat_map(names).collect();
         }
-        let sender = || {
-            message.header_raw("Return-Path").unwrap_or_default().trim().trim_matches(['<', '>']).to_owned()
-        };
+        let mut room = RECIPIENTS;
+        to.iter_mut().for_each(|one| one.truncate(cut(one, FIELD).len()));
+        to.retain(|one| {
+            room = room.saturating_sub(one.len() + size_of::<String>());
+            room > 0
+        });
+        let sender = || mime.first("Return-Path").trim().trim_matches(['<', '>']).to_owned();
         let from = message.from().and_then(|from| names(from).next()).unwrap_or_else(sender);
-        let subject = message.subject().unwrap_or_default().to_owned();
+        let (from, subject) = (cut(&from, FIELD), cut(message.subject().unwrap_or_default(), FIELD));
+        let text = mime.text();
         let words: Vec<&str> = cut(&text, SEARCHED).split_whitespace().collect();
         let words = words.join(" ");
         let searched = format!("{from}\n{}\n{subject}\n{words}", to.join("\n")).to_lowercase();
         Self {
             to,
-            from,
-            subject,
+            from: from.to_owned(),
+            subject: subject.to_owned(),
             date: message.date().filter(|date| date.is_valid()).map(DateTime::to_rfc3339),
             size,
-            attachments: message.attachment_count(),
+            attachments: mime.parts.iter().filter(|part| part.role == Role::Attached).count(),
             preview: cut(&words, PREVIEW).to_owned(),
             searched,
         }
@@ -199,6 +206,13 @@ const READ: u64 = 64 << 10;
 /// How much of a text is searched: its first 2 KiB, so that ten thousand messages cost 20 MB.
 const SEARCHED: usize = 2 << 10;
 
+/// How much of a subject, a sender and a recipient is shown: 998 bytes, a line as long as lines may be (RFC 5322, section
+/// 2.1.1).
+const FIELD: usize = 998;
+
+/// How much memory the recipients of a message may take: 4 KiB, eighty of them. All are in its source.
+const RECIPIENTS: usize = 4 << 10;
+
 /// How much of a text the list shows: 160 bytes, a line of a wide window.
 const PREVIEW: usize = 160;
 
@@ -219,6 +233,14 @@ mod tests {
     }
 
     #[test]
+    fn the_envelope_is_what_this_server_has_written_on_top() {
+        let head =
+            b"Return-Path: <a@x>\r\nX-Envelope-To: b@x\r\nReturn-Path: <c@x>\r\nX-Envelope-To: d@x\r\n\r\n";
+        let details = Details::of(head, 1);
+        assert_eq!((&*details.from, &*details.to), ("a@x", &["b@x".to_owned()][..]));
+    }
+
+    #[test]
     fn any_bytes_have_details() {
         for head in [
             &b""[..],
@@ -228,6 +250,17 @@ mod tests {
             b"Content-Type: multipart/mixed; boundary=\r\n\r\n--",
         ] {
             assert_eq!(Details::of(head, 7).size, 7);
+        }
+        let endless = "x ".repeat(30_000);
+        for head in [
+            format!("Subject: {endless}\r\n\r\n"),
+            format!("From: {endless} <a@b.example>\r\n\r\n"),
+            format!("To: {}\r\n\r\n", "a@b,".repeat(15_000)),
+            format!("X-Envelope-To: {}\r\n\r\n{endless}", "a@b,".repeat(5_000)),
+        ] {
+            let Details { from, to, subject, searched, .. } = Details::of(head.as_bytes(), 1);
+            let cost = to.iter().map(|one| one.len() + size_of::<String>()).sum::<usize>();
+            assert!(from.len() + subject.len() + searched.len() + cost < 16 << 10, "{head:.40}");
         }
         let bounce = Details::of(b"Return-Path: <>\r\nSubject: back\r\n\r\n\r\n", 1);
         assert_eq!((&*bounce.from, &*bounce.subject), ("", "back"));

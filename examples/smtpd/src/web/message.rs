@@ -6,11 +6,11 @@ use std::io::{self, Read};
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use mail_parser::{Message, MessageParser, MessagePart, MimeHeaders, PartType};
+use mail_parser::MessageParser;
 use serde::Serialize;
 
 use super::sanitize::{PICTURES, sanitized};
-use crate::mailbox::mime::{contained, cut};
+use crate::mailbox::mime::{Mime, Role, contained, cut};
 
 /// A message as the page shows it.
 #[derive(Debug, Default, Serialize)]
@@ -59,7 +59,7 @@ fn read(file: File) -> io::Result<Vec<u8>> {
 pub(super) fn view(file: File) -> io::Result<View> {
     let raw = read(file)?;
     let is_whole = (raw.len() as u64) < READ_LIMIT;
-    let view = contained(|| MessageParser::default().parse(&raw).map(|message| View::of(&message))).flatten();
+    let view = contained(|| Mime::of(&raw).map(|mime| View::of(&mime))).flatten();
     let mut view = view.unwrap_or_else(|| {
         // It is no message, or one that defeats the parser: shown as it came.
         let text = String::from_utf8_lossy(&raw);
@@ -77,9 +77,9 @@ pub(super) fn view(file: File) -> io::Result<View> {
 pub(super) fn html(file: File) -> io::Result<Option<String>> {
     let raw = read(file)?;
     let html = contained(|| {
-        let message = MessageParser::default().parse(&raw)?;
-        let html = html_of(&message)?;
-        Some(sanitized(shown(&html), pictures(&message)))
+        let mime = Mime::of(&raw)?;
+        let html = mime.html()?;
+        Some(sanitized(shown(&html), pictures(&mime)))
     });
     Ok(html.flatten())
 }
@@ -92,52 +92,36 @@ pub(super) fn html(file: File) -> io::Result<Option<String>> {
 pub(super) fn part(file: File, index: usize) -> io::Result<Option<Content>> {
     let raw = read(file)?;
     let found = contained(|| {
-        let message = MessageParser::default().parse(&raw)?;
-        let part = message.parts.get(index).filter(|part| !part.is_multipart())?;
-        let name = part.attachment_name().map_or_else(|| format!("part-{index}"), str::to_owned);
-        Some(Content { name, bytes: part.contents().to_vec() })
+        let mime = Mime::of(&raw)?;
+        let part = mime.parts.get(index)?;
+        let name = part.name.clone().unwrap_or_else(|| format!("part-{index}"));
+        Some(Content { name, bytes: part.bytes().into_owned() })
     });
     Ok(found.flatten())
 }
 
 impl View {
-    fn of(message: &Message<'_>) -> Self {
-        let raw = &*message.raw_message;
-        let headers = message.parts.first().map(|root| root.headers.iter());
-        let headers = headers.into_iter().flatten().take(HEADERS_LIMIT).map(|header| {
-            let value = raw.get(header.offset_start as usize..header.offset_end as usize).unwrap_or_default();
-            (header.name().to_owned(), decoded(value))
-        });
-        let texts = (0..message.text_body_count()).filter_map(|at| message.body_text(at));
-        let text = texts.collect::<Vec<_>>().join("\n");
-        let html = html_of(message);
-        let is_attached = |index| message.attachments.contains(&index);
-        let parts = message.parts.iter().enumerate().filter(|(_, part)| !part.is_multipart());
-        let parts = parts.take(PARTS_LIMIT).map(|(index, part)| Part {
+    fn of(mime: &Mime<'_>) -> Self {
+        let headers = mime.fields().take(HEADERS_LIMIT);
+        let headers = headers.map(|field| (field.name().to_owned(), decoded(mime.value(field))));
+        let parts = mime.parts.iter().enumerate().map(|(index, part)| Part {
             index,
-            kind: kind_of(part),
-            name: part.attachment_name().map(str::to_owned),
-            size: part.contents().len(),
-            attachment: u32::try_from(index).is_ok_and(is_attached),
+            kind: part.kind.clone(),
+            name: part.name.clone(),
+            size: part.bytes().len(),
+            attachment: part.role == Role::Attached,
         });
+        let (text, html) = (mime.text(), mime.html());
+        let is_long =
+            text.len() > TEXT_LIMIT || html.as_ref().is_some_and(|html| shown(html).len() < html.len());
         Self {
             headers: headers.collect(),
             parts: parts.collect(),
-            cut: text.len() > TEXT_LIMIT || html.as_ref().is_some_and(|html| shown(html).len() < html.len()),
+            cut: mime.is_cut || is_long,
             text: cut(&text, TEXT_LIMIT).to_owned(),
             html: html.map(|html| sanitized(shown(&html), HashMap::new())),
         }
     }
-}
-
-/// All HTML of a message that is not attached.
-fn html_of(message: &Message<'_>) -> Option<String> {
-    let parts = message.html_bodies().filter_map(|part| match &part.body {
-        PartType::Html(html) => Some(&**html),
-        _ => None,
-    });
-    let parts: Vec<&str> = parts.collect();
-    (!parts.is_empty()).then(|| parts.concat())
 }
 
 /// As much of HTML as is shown.
@@ -146,24 +130,15 @@ fn shown(html: &str) -> &str {
     cut(html, end.min(HTML_LIMIT))
 }
 
-fn kind_of(part: &MessagePart<'_>) -> String {
-    match part.content_type() {
-        Some(kind) => format!("{}/{}", kind.ctype(), kind.subtype().unwrap_or("*")).to_ascii_lowercase(),
-        None => "text/plain".to_owned(),
-    }
-}
-
 /// The images of the message by their `Content-ID`, as `data:` addresses: the frame may load nothing, not even from here.
-fn pictures(message: &Message<'_>) -> HashMap<String, String> {
+fn pictures(mime: &Mime<'_>) -> HashMap<String, String> {
     let mut pictures = HashMap::new();
     let mut room = PICTURES_LIMIT;
-    for part in &message.parts {
-        let (Some(id), kind, bytes) = (part.content_id(), kind_of(part), part.contents()) else { continue };
-        if PICTURES.contains(&&*kind)
-            && let Some(left) = room.checked_sub(bytes.len())
-        {
+    for part in mime.parts.iter().filter(|part| PICTURES.contains(&&*part.kind)) {
+        let (Some(id), bytes) = (&part.id, part.bytes()) else { continue };
+        if let Some(left) = room.checked_sub(bytes.len()) {
             room = left;
-            let address = format!("data:{kind};base64,{}", BASE64_STANDARD.encode(bytes));
+            let address = format!("data:{};base64,{}", part.kind, BASE64_STANDARD.encode(bytes));
             pictures.insert(id.trim_matches(['<', '>']).to_owned(), address);
         }
     }
@@ -198,9 +173,6 @@ const PICTURES_LIMIT: usize = 8 << 20;
 
 /// Most header fields that are shown: 500, far beyond what mail gathers on its way.
 const HEADERS_LIMIT: usize = 500;
-
-/// Most parts that are listed: 1000; the whole is in the source.
-const PARTS_LIMIT: usize = 1000;
 
 #[cfg(test)]
 mod tests {
