@@ -5,7 +5,9 @@
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
+use std::io::Read;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use ammonia::{Builder, UrlRelative};
 
@@ -32,7 +34,25 @@ pub(super) fn sanitized(html: &str, images: HashMap<String, String>) -> String {
             "style" => Some(plain_style(value)),
             _ => Some(Cow::Borrowed(value)),
         });
-    builder.clean(html).to_string()
+    let html = InTime { rest: html.as_bytes(), end: Instant::now() + TIME_LIMIT };
+    // Reading it does not fail.
+    builder.clean_from_reader(html).map(|clean| clean.to_string()).unwrap_or_default()
+}
+
+/// HTML that ends when the time to read it is over. The parser compares each attribute of a tag with all before it, and a
+/// tag of a megabyte has room for a hundred thousand.
+struct InTime<'a> {
+    rest: &'a [u8],
+    end: Instant,
+}
+
+impl Read for InTime<'_> {
+    fn read(&mut self, room: &mut [u8]) -> std::io::Result<usize> {
+        if Instant::now() > self.end {
+            return Ok(0);
+        }
+        self.rest.read(room)
+    }
 }
 
 /// What an image may show: a picture that is in the message, for as long as there is room.
@@ -66,6 +86,9 @@ fn plain_style(style: &str) -> Cow<'_, str> {
     }
     Cow::Owned(style.split(';').filter(is_plain).collect::<Vec<_>>().join(";"))
 }
+
+/// For how long HTML is read: 1 s, a hundred times what a megabyte of a newsletter takes; the rest is left out.
+const TIME_LIMIT: Duration = Duration::from_secs(1);
 
 /// The pictures that every browser shows, and that cannot hold a program.
 pub(super) const PICTURES: [&str; 4] = ["image/gif", "image/jpeg", "image/png", "image/webp"];
@@ -234,6 +257,17 @@ mod tests {
         ] {
             assert!(clean(&tag.repeat(5_000)).len() < 1 << 20, "{tag}");
         }
+    }
+
+    #[test]
+    fn html_that_takes_too_long_is_shown_in_part() {
+        let attributes: String = (0..180_000).map(|at| format!("{at} ")).collect();
+        let begun = Instant::now();
+        let clean = clean(&format!("<b>before</b><b {attributes}>"));
+        assert!(begun.elapsed() < 4 * TIME_LIMIT, "{:?}", begun.elapsed());
+        assert!(clean.starts_with("<b>before</b>"), "{clean:.80}");
+        let text = "text ".repeat(200_000);
+        assert_eq!(sanitized(&text, HashMap::new()), text);
     }
 
     /// What attacks are made of.
