@@ -217,7 +217,8 @@ impl Browser {
                 };
                 let told = move |browser: &mut Self, cx: &mut Context<'_, App>, read: std::io::Result<_>| {
                     let (piece, file): (Vec<u8>, File) = read?;
-                    if piece.is_empty() && left > 0 {
+                    // A short piece would end the answer without a sign: nothing says that it has been sent.
+                    if (piece.len() as u64) < left.min(PIECE as u64) {
                         return Err("a file has become shorter while it was sent".into());
                     }
                     let left = left.saturating_sub(piece.len() as u64);

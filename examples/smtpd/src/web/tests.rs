@@ -350,6 +350,23 @@ fn a_large_message_is_sent_as_it_is_read_and_costs_little() -> Result {
 }
 
 #[test]
+fn a_file_that_becomes_shorter_while_it_is_sent_ends_its_connection() -> Result {
+    let mut server = Server::new();
+    server.keep("message-1", vec![b'x'; 4 * PIECE]);
+    let mut peer = server.connect();
+    peer.stop_reading();
+    peer.send("GET /api/messages/message-1/raw HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    server.sim.settle()?;
+    let file = File::options().write(true).open(server.path().join("new/1700000000.message-1.host"))?;
+    file.set_len(2 * PIECE as u64 + 10)?;
+    peer.start_reading();
+    server.sim.settle()?;
+    assert!(peer.is_eof() || peer.is_reset());
+    assert!(server.sim.map.is_empty(), "nobody waits for what does not come");
+    Ok(())
+}
+
+#[test]
 fn who_does_not_read_or_does_not_ask_is_not_waited_for() -> Result {
     let mut server = Server::new();
     server.keep("large-message", vec![b'x'; 4 << 20]);
