@@ -60,6 +60,12 @@ pub struct Message {
     details: OnceLock<Details>,
 }
 
+impl Message {
+    fn is_in(&self, folder: &Path) -> bool {
+        self.folders.iter().any(|known| known.as_os_str() == folder.as_os_str())
+    }
+}
+
 /// The list takes a message that has just been kept, and the page shows it.
 ///
 /// `name` is what its files in `new` are called; the part between the first two dots becomes its id, if it can be one.
@@ -69,8 +75,10 @@ pub fn kept(map: &mut Map<App>, app: &mut App, name: &str, folders: Vec<Arc<Path
     if !mailbox.keeps() {
         return; // there is no page
     }
-    let number = mailbox.messages.last_key_value().map_or(1, |(last, _)| (last + 1).max(1));
     let found = scan::Found { name: name.to_owned(), folders, received: SystemTime::now(), seen: None };
+    // A look may have been faster, when it was not in all folders.
+    let Some(found) = mailbox.join(found) else { return };
+    let number = mailbox.above();
     if let Some(id) = mailbox.insert(number, found) {
         events::added(map, app, id);
     }
@@ -90,7 +98,9 @@ impl Mailbox {
     /// [watched](watch).
     #[must_use]
     pub fn open(root: &Path, per_recipient: bool) -> Self {
-        Self { place: Some(Arc::new(Place::new(root, per_recipient))), ..Self::default() }
+        // As who delivers calls the folders.
+        let root = std::path::absolute(root).unwrap_or_else(|_| root.to_owned());
+        Self { place: Some(Arc::new(Place::new(&root, per_recipient))), ..Self::default() }
     }
 
     /// Whether the server keeps messages at all.
@@ -123,7 +133,33 @@ impl Mailbox {
         self.messages.range(..before).rev().map(|(_, message)| message)
     }
 
-    /// Lists a message, unless it is listed already: its id.
+    /// The number of one that goes above all.
+    fn above(&self) -> i64 {
+        self.messages.last_key_value().map_or(1, |(last, _)| (last + 1).max(1))
+    }
+
+    /// Gives a message that is not listed back; one that is listed is in these folders too from now on.
+    fn join(&mut self, found: scan::Found) -> Option<scan::Found> {
+        let Some(message) = self.names.get(&found.name).and_then(|number| self.messages.get_mut(number))
+        else {
+            return Some(found);
+        };
+        let mut folders = message.folders.clone();
+        folders.extend(found.folders.into_iter().filter(|folder| !message.is_in(folder)));
+        if folders.len() > message.folders.len() {
+            *message = Arc::new(Message {
+                id: message.id.clone(),
+                name: found.name,
+                folders,
+                received: message.received,
+                seen: Mutex::new(found.seen),
+                details: message.details.clone(),
+            });
+        }
+        None
+    }
+
+    /// Lists a message that is not listed: its id. The oldest makes room.
     fn insert(&mut self, number: i64, found: scan::Found) -> Option<String> {
         if self.names.contains_key(&found.name) {
             return None;

@@ -35,7 +35,7 @@ pub(super) struct Place {
     changed: Mutex<Option<Vec<Option<SystemTime>>>>,
 }
 
-/// A message in the folders that is not listed.
+/// A message in the folders that is not listed, or is not known to be in all of them.
 #[derive(Debug)]
 pub(super) struct Found {
     pub(super) name: String,
@@ -60,7 +60,7 @@ impl UnderWay {
 /// What a look has come to.
 #[derive(Default)]
 struct Seen {
-    /// The newest of those that are not listed, the oldest first.
+    /// The newest of those that are not listed, or not with all folders, the oldest first.
     found: Vec<Found>,
     /// Those that were listed, and are gone.
     gone: Vec<Arc<Message>>,
@@ -85,26 +85,28 @@ fn scan(map: &Map<App>, app: &mut App) {
 /// Lists what was found, and drops what is gone.
 fn settle(map: &mut Map<App>, app: &mut App, seen: io::Result<Seen>) {
     let UnderWay { removed } = app.mailbox.scan.take().unwrap_or_default();
-    let is_first = !std::mem::replace(&mut app.mailbox.is_scanned, true);
+    app.mailbox.is_scanned = true;
     let Seen { found, gone } = match seen {
         Ok(seen) => seen,
         Err(error) => return tracing::warn!(%error, "the mailbox cannot be read"),
     };
     super::removed(map, app, &gone);
     let found = found.into_iter().filter(|found| !removed.contains(&found.name));
+    // What is no newer than the oldest was there before the server, or had no room when it came: it goes below, if there is
+    // room now. Else it would push out what is newer, and that come back with the next look.
+    let oldest = app.mailbox.messages.first_key_value().map(|(number, oldest)| (*number, oldest.received));
+    let is_above = |found: &Found| oldest.is_some_and(|(_, received)| found.received > received);
+    let (above, below): (Vec<_>, Vec<_>) =
+        found.filter_map(|found| app.mailbox.join(found)).partition(is_above);
     let mut added = Vec::new();
-    if is_first {
-        // What has arrived meanwhile is newer than all of them.
-        let room = LISTED.saturating_sub(app.mailbox.len());
-        let newest_first: Vec<_> = found.collect();
-        for (number, found) in (0..).zip(newest_first.into_iter().rev().take(room)) {
-            added.extend(app.mailbox.insert(-number, found));
-        }
-    } else {
-        for found in found {
-            let number = app.mailbox.messages.last_key_value().map_or(1, |(last, _)| (last + 1).max(1));
-            added.extend(app.mailbox.insert(number, found));
-        }
+    for found in above {
+        let number = app.mailbox.above();
+        added.extend(app.mailbox.insert(number, found));
+    }
+    let (room, first) =
+        (LISTED.saturating_sub(app.mailbox.len()), oldest.map_or(0, |(number, _)| number - 1));
+    for (number, found) in (0..).zip(below.into_iter().rev().take(room)) {
+        added.extend(app.mailbox.insert(first - number, found));
     }
     for id in added {
         events::added(map, app, id);
@@ -151,8 +153,10 @@ impl Place {
                     let seen = (part != NEW || name != file).then(|| format!("{part}/{file}"));
                     if let Some(message) = known.get(name) {
                         missing.remove(name);
-                        *message.seen.lock().unwrap_or_else(PoisonError::into_inner) = seen;
-                        continue;
+                        message.seen.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&seen);
+                        if message.is_in(&folder) {
+                            continue;
+                        }
                     }
                     let Some(received) = time_of(name, &entry) else { continue };
                     let folder = Arc::clone(&folder);

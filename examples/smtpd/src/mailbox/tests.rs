@@ -123,7 +123,7 @@ fn while_a_page_is_open_it_shows_what_other_programs_do() {
     let (mut page, here) = Peer::pair();
     let id = server.map.add(here, Page).unwrap();
     stream(&mut server.app, id);
-    write(&server.path("new/1500000000.from-elsewhere.host"));
+    write(&server.path("new/1800000000.from-elsewhere.host"));
     server.until(&["from-elsewhere", "second-message", "first-message"]);
     fs::create_dir(server.path("cur")).unwrap();
     fs::rename(
@@ -156,6 +156,56 @@ fn the_list_is_bounded_and_keeps_the_newest() {
     let ids = server.ids();
     assert_eq!((ids.len(), &*ids[super::LISTED - 1]), (super::LISTED, "message-10"));
     assert!(server.app.mailbox.get("message-9").is_none());
+}
+
+#[test]
+fn what_has_no_room_in_the_list_comes_back_below_what_is_in_it() {
+    let files: Vec<_> =
+        (0..super::LISTED + 10).map(|at| format!("new/{}.message-{at}.host", 1_700_000_000 + at)).collect();
+    let mut server = Server::of(&files.iter().map(String::as_str).collect::<Vec<_>>(), false);
+    watch(&mut server.map, &mut server.app);
+    let newest = format!("message-{}", super::LISTED + 9);
+    turn_until(&mut server.map, &mut server.app, "a look", |_, app| app.mailbox.is_scanned);
+    let first = server.ids();
+    assert_eq!((first.len(), &first[0], &*first[super::LISTED - 1]), (super::LISTED, &newest, "message-10"));
+    let (_page, here) = Peer::pair();
+    let id = server.map.add(here, Page).unwrap();
+    stream(&mut server.app, id);
+    // There is room for one, and one is new.
+    for gone in [20, 30] {
+        fs::remove_file(server.path(&files[gone])).unwrap();
+    }
+    write(&server.path("new/1800000000.from-elsewhere.host"));
+    turn_until(&mut server.map, &mut server.app, "the list to be full again", |_, app| {
+        app.mailbox.get("message-20").is_none() && app.mailbox.get("message-9").is_some()
+    });
+    let ids = server.ids();
+    assert_eq!((&*ids[0], &ids[1], &*ids[super::LISTED - 1]), ("from-elsewhere", &newest, "message-9"));
+    assert_eq!(ids.len(), super::LISTED);
+}
+
+#[test]
+fn a_message_that_was_seen_in_one_folder_before_it_was_in_all_is_in_all() {
+    let file = |folder| format!("{folder}/new/1700000001.to-both-of-them.host");
+    let mut server = Server::of(&[&file("ann")], true);
+    watch(&mut server.map, &mut server.app);
+    server.until(&["to-both-of-them"]);
+    write(&server.path(&file("bob")));
+    let folders = ["ann", "bob"].map(|folder| server.path(folder).into());
+    kept(&mut server.map, &mut server.app, "1700000001.to-both-of-them.host", folders.to_vec());
+    server.until(&["to-both-of-them"]);
+    // Another server's, for which nobody tells of all.
+    let (_page, here) = Peer::pair();
+    let id = server.map.add(here, Page).unwrap();
+    stream(&mut server.app, id);
+    write(&server.path(&file("eve")));
+    turn_until(&mut server.map, &mut server.app, "a look", |_, app| {
+        app.mailbox.get("to-both-of-them").is_some_and(|message| message.folders.len() == 3)
+    });
+    server.app.mailbox.get("to-both-of-them").unwrap().delete().unwrap();
+    for folder in ["ann", "bob", "eve"] {
+        assert!(!server.path(&file(folder)).exists(), "{folder}");
+    }
 }
 
 #[test]
