@@ -224,6 +224,20 @@ fn a_message_whose_file_is_gone_leaves_the_list() {
 }
 
 #[test]
+fn messages_that_are_gone_leave_room_in_a_list_for_older_ones() {
+    let mut server = Server::new();
+    for number in 0..120 {
+        server.keep(&format!("message-{number}"), MESSAGE);
+    }
+    for number in 60..120 {
+        fs::remove_file(server.path().join(format!("new/1700000000.message-{number}.host"))).unwrap();
+    }
+    let list = server.json("/api/messages");
+    assert_eq!((&list["total"], &list["next"]), (&60.into(), &"message-10".into()));
+    assert_eq!(list["messages"].as_array().unwrap().len(), 50);
+}
+
+#[test]
 fn every_answer_forbids_what_it_does_not_need() {
     let mut server = Server::new();
     server.keep("message-1", MESSAGE);
