@@ -157,7 +157,7 @@ impl Session {
 
     /// The octets of a chunk have come.
     pub(super) fn end_chunk(&mut self, cx: &mut Conversation<'_, App>, chunk: Chunk) {
-        let Some(message) = &self.message else {
+        let Some(message) = &mut self.message else {
             self.stage = Stage::Command;
             let reply = if self.envelope.is_some() { RCPT_FIRST } else { MAIL_FIRST };
             return self.refuse(cx, &reply);
@@ -165,6 +165,8 @@ impl Session {
         if chunk.is_last {
             return self.end_message(cx);
         }
+        // The next command may take the time of a command.
+        message.stop_clock(cx);
         let fault = message.fault(cx);
         self.stage = Stage::Command;
         match fault {

@@ -76,7 +76,7 @@ impl Message {
         }
     }
 
-    /// It goes no further.
+    /// It goes no further, or not now.
     pub(super) fn stop_clock(&mut self, cx: &mut Conversation<'_, App>) {
         if mem::replace(&mut self.pace, Pace::Begun) == Pace::Timed {
             cx.map.set_min_rate(cx.id, None);

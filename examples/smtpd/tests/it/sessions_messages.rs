@@ -430,6 +430,15 @@ fn each_clock_has_its_last_word() {
     }
     talk.sim.advance(Duration::from_secs(200)).unwrap();
     talk.expect(&[("NOOP", "250 ")]);
+
+    // Also the next command of a message that comes in chunks.
+    let mut talk = Talk::new().hello();
+    talk.expect(&[("MAIL FROM:<a@example>", "250 "), ("RCPT TO:<b@example>", "250 ")]);
+    for piece in ["BDAT 4\r\n", "a", "b", "\r\n"] {
+        talk.say(piece);
+    }
+    talk.sim.advance(Duration::from_secs(200)).unwrap();
+    talk.expect(&[("BDAT 0 LAST", "250 ")]);
 }
 
 #[test]
