@@ -156,8 +156,7 @@ impl Chunk {
 }
 
 /// A number of digits alone; `None` if it is none, or greater than 64 bits hold.
-#[must_use]
-pub fn number(digits: &str) -> Option<u64> {
+fn number(digits: &str) -> Option<u64> {
     digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())?
 }
 

@@ -1,7 +1,6 @@
 //! [`MailFrom`] and [`RcptTo`]: the arguments of `MAIL` and `RCPT`, with their parameters (RFC 1870, 6152, 6531, 4954).
 
 use crate::address::{Mailbox, take_path};
-use crate::command::number;
 use crate::envelope::Body;
 use crate::reply::Reply;
 
@@ -56,7 +55,7 @@ impl MailFrom {
                 None => (parameter, None),
             };
             let is_new = if name.eq_ignore_ascii_case("SIZE") {
-                let size = value.filter(|digits| (1..=SIZE_DIGITS).contains(&digits.len())).and_then(number);
+                let size = value.and_then(size);
                 mail.size.replace(size.ok_or(BAD_SIZE)?).is_none()
             } else if name.eq_ignore_ascii_case("BODY") {
                 mail.body = value.and_then(body).ok_or(BAD_BODY)?;
@@ -121,6 +120,13 @@ fn parameters(rest: &str, are_allowed: bool) -> Result<impl Iterator<Item = &str
     if !are_allowed && parameters.peek().is_some() { Err(UNKNOWN_PARAMETER) } else { Ok(parameters) }
 }
 
+/// A size; one of more than 64 bits is as good as the greatest of these.
+fn size(digits: &str) -> Option<u64> {
+    let is_size =
+        (1..=SIZE_DIGITS).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit());
+    is_size.then(|| digits.parse().unwrap_or(u64::MAX))
+}
+
 fn body(value: &str) -> Option<Body> {
     if value.eq_ignore_ascii_case("8BITMIME") {
         return Some(Body::EightBitMime);
@@ -168,6 +174,8 @@ mod tests {
         assert_eq!(mail, expected);
         assert_eq!(MailFrom::parse("FROM: <>  ", Announced::default()).unwrap(), MailFrom::default());
         assert!(MailFrom::parse("FROM:<a@b> BODY=7BIT", EXTENDED).is_ok());
+        let largest = MailFrom::parse("FROM:<a@b> SIZE=99999999999999999999", EXTENDED).unwrap();
+        assert_eq!(largest.size, Some(u64::MAX), "20 digits are a size (RFC 1870, section 4)");
         assert!(MailFrom::parse("FROM:<jörg@b> SMTPUTF8", EXTENDED).is_ok());
         assert!(MailFrom::parse("FROM:<a@b> AUTH=<>", Announced { auth: true, ..EXTENDED }).is_ok());
     }
@@ -185,7 +193,8 @@ mod tests {
             ("FROM:<a@b> SIZE", 501),
             ("FROM:<a@b> SIZE=", 501),
             ("FROM:<a@b> SIZE=x", 501),
-            ("FROM:<a@b> SIZE=99999999999999999999", 501),
+            ("FROM:<a@b> SIZE=999999999999999999999", 501),
+            ("FROM:<a@b> SIZE=-1", 501),
             ("FROM:<a@b> SIZE=1 SIZE=1", 501),
             ("FROM:<a@b> BODY=BINARYMIME", 501),
             ("FROM:<a@b> SMTPUTF8=1", 501),
