@@ -98,7 +98,8 @@ impl Workshop {
                 let imports: String = modules.iter().map(|module| format!("import {module}\n")).collect();
                 let import = succeed(Command::new("python3").args(["-W", "ignore", "-c", &imports]));
                 import.map_err(|error| io::Error::new(ErrorKind::Unsupported, error.to_string()))?;
-                let source = self.folder.path().join(peer.name).with_extension("py");
+                // A module of the peer's own name would be taken for this file.
+                let source = self.folder.path().join(format!("{}_server.py", peer.name));
                 fs::write(&source, text)?;
                 let words = ["-W".into(), "ignore".into(), source.into(), "127.0.0.1".into(), "0".into()];
                 Ok(Launch {
@@ -154,6 +155,8 @@ impl Server {
             command.args(wrapper).arg(&bench).arg("tethered");
         }
         command.arg(&launch.program).stdin(Stdio::null()).stdout(Stdio::piped());
+        // A log of every session would hide the report.
+        command.env("RUST_LOG", "warn");
         if let Some(folder) = &launch.folder {
             command.current_dir(folder);
         }
