@@ -3,27 +3,26 @@
 //! It keeps connections alive, takes pipelined requests one by one, and stops reading while a peer does not take its
 //! answers. It answers only what asks for this machine by a name that is its own, so that a web page from elsewhere
 //! cannot reach it through the browser of someone who sits here.
+//!
+//! [`Input`], [`Request`] and [`Status`] do without the channel: the page of `smtpd` has them too.
 
+mod input;
 mod request;
 mod response;
+mod status;
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use asyncore::{Channel, ChannelId, Context, Dispatcher, Map, Received, Result, TimerId};
 
-pub use request::Request;
-pub use response::{Response, Status};
+pub use input::{HEAD_LIMIT, Input};
+pub use request::{BODY_LIMIT, Hosts, Request};
+pub use response::Response;
+pub use status::Status;
 
 /// Answers a request.
 pub type Respond<A> = fn(&mut Context<'_, A>, &Request<'_>) -> Response;
-
-/// Most bytes of a request's head: 8 KiB, as of nginx and Apache.
-pub const HEAD_LIMIT: usize = 8 << 10;
-
-/// Most bytes of a request's body, which is passed over: 64 KiB. It is of no use here, but a small one need not cost the
-/// connection.
-pub const BODY_LIMIT: u64 = 64 << 10;
 
 /// How long a connection may stay idle: 30 s. Browsers connect again by themselves.
 pub const IDLE_TIME: Duration = Duration::from_secs(30);
@@ -43,12 +42,7 @@ pub struct HttpServer<A: 'static> {
     respond: Respond<A>,
     /// The address that the peer connected to.
     local: Option<IpAddr>,
-    /// What was received and not answered: less than two heads.
-    input: Vec<u8>,
-    /// How much of `input` is known not to begin the end of a head.
-    searched: usize,
-    /// Bytes of a request's body that are still to be passed over.
-    body: u64,
+    input: Input,
     idle_time: Duration,
     /// What had been sent when the idle timer last went off.
     sent: u64,
@@ -57,8 +51,8 @@ pub struct HttpServer<A: 'static> {
 impl<A: 'static> HttpServer<A> {
     /// A connection whose requests `respond` answers.
     #[must_use]
-    pub const fn new(respond: Respond<A>) -> Self {
-        Self { respond, local: None, input: Vec::new(), searched: 0, body: 0, idle_time: IDLE_TIME, sent: 0 }
+    pub fn new(respond: Respond<A>) -> Self {
+        Self { respond, local: None, input: Input::default(), idle_time: IDLE_TIME, sent: 0 }
     }
 
     /// Closes a connection that was sent nothing for so long, or up to twice that; [`IDLE_TIME`] by default.
@@ -70,47 +64,20 @@ impl<A: 'static> HttpServer<A> {
 
     /// Answers every request that is complete, for as long as the peer takes the answers.
     fn serve(&mut self, cx: &mut Context<'_, A>) {
-        let mut input = std::mem::take(&mut self.input);
-        let mut rest = &input[..];
         while cx.map.is_reading(cx.id) {
-            self.pass_over(&mut rest);
-            let Some(length) = self.head_length(rest) else {
-                if rest.len() > HEAD_LIMIT {
-                    Self::refuse(cx, Status::HeaderFieldsTooLarge);
-                }
-                break;
+            let head = match self.input.head() {
+                Ok(Some(head)) => head,
+                Ok(None) => break,
+                Err(status) => return Self::refuse(cx, status),
             };
-            let (head, after) = rest.split_at(length);
-            rest = after;
-            match Request::parse(head, self.local) {
+            match Request::parse(&head, &Hosts { local: self.local, names: &[] }) {
+                Ok(request) if request.is_foreign && !is_safe(request.method) => {
+                    Self::refuse(cx, Status::Forbidden);
+                }
                 Ok(request) => self.answer(cx, &request),
                 Err(status) => Self::refuse(cx, status),
             }
         }
-        if !rest.is_empty() && cx.map.is_open(cx.id) {
-            // An idle connection owns no buffer.
-            let used = input.len() - rest.len();
-            input.drain(..used);
-            self.input = input;
-        }
-    }
-
-    /// Passes over what is left of a body, and over empty lines before a request (RFC 9112 section 2.2).
-    fn pass_over(&mut self, rest: &mut &[u8]) {
-        let body = usize::try_from(self.body).map_or(rest.len(), |body| body.min(rest.len()));
-        self.body -= body as u64;
-        *rest = &rest[body..];
-        while let [b'\r' | b'\n', after @ ..] = rest {
-            *rest = after;
-        }
-    }
-
-    /// The length of the head that `rest` begins with, once it is complete and if it is within the limit.
-    fn head_length(&mut self, rest: &[u8]) -> Option<usize> {
-        let from = self.searched.min(rest.len());
-        let end = rest[from..].windows(END_OF_HEAD.len()).position(|window| window == END_OF_HEAD);
-        self.searched = if end.is_some() { 0 } else { (rest.len() + 1).saturating_sub(END_OF_HEAD.len()) };
-        end.map(|end| from + end + END_OF_HEAD.len()).filter(|length| *length <= HEAD_LIMIT)
     }
 
     fn answer(&mut self, cx: &mut Context<'_, A>, request: &Request<'_>) {
@@ -118,7 +85,7 @@ impl<A: 'static> HttpServer<A> {
             "GET" | "HEAD" => (self.respond)(cx, request),
             _ => Response::plain(Status::MethodNotAllowed).with("Allow", "GET, HEAD"),
         };
-        self.body = request.body;
+        self.input.pass_over(request.body);
         cx.map.count_messages(cx.id, 1);
         send(cx, &response, request.method != "HEAD", request.keeps_alive);
         tracing::info!(id = %cx.id, method = request.method, path = request.path, status = ?response.status, "answered");
@@ -150,7 +117,7 @@ impl<A: 'static> Channel<A> for HttpServer<A> {
         if cx.map.is_reading(cx.id)
             && let Received::Data(data) = cx.map.recv(cx.id, HEAD_LIMIT)?
         {
-            self.input.extend_from_slice(&data);
+            self.input.add(&data);
             self.serve(cx);
         }
         Ok(())
@@ -179,4 +146,7 @@ fn send<A: 'static>(cx: &mut Context<'_, A>, response: &Response, with_body: boo
     }
 }
 
-const END_OF_HEAD: &[u8] = b"\r\n\r\n";
+/// Whether nothing is changed by a method (RFC 9110 section 9.2.1).
+fn is_safe(method: &str) -> bool {
+    matches!(method, "GET" | "HEAD" | "OPTIONS" | "TRACE")
+}

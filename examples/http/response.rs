@@ -4,6 +4,8 @@ use std::fmt::Write;
 
 use bytes::Bytes;
 
+use super::Status;
+
 /// An answer: its status, its header fields and its body.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -52,52 +54,5 @@ impl Response {
         }
         let _ = write!(head, "Content-Length: {}\r\n\r\n", self.body.len());
         head
-    }
-}
-
-/// What became of a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Status {
-    /// 200
-    Ok,
-    /// 400
-    BadRequest,
-    /// 403
-    Forbidden,
-    /// 404
-    NotFound,
-    /// 405
-    MethodNotAllowed,
-    /// 413
-    ContentTooLarge,
-    /// 417
-    ExpectationFailed,
-    /// 421
-    MisdirectedRequest,
-    /// 431
-    HeaderFieldsTooLarge,
-    /// 501
-    NotImplemented,
-    /// 505
-    VersionNotSupported,
-}
-
-impl Status {
-    /// The code and its meaning, as in a status line.
-    const fn text(self) -> &'static str {
-        match self {
-            Self::Ok => "200 OK",
-            Self::BadRequest => "400 Bad Request",
-            Self::Forbidden => "403 Forbidden",
-            Self::NotFound => "404 Not Found",
-            Self::MethodNotAllowed => "405 Method Not Allowed",
-            Self::ContentTooLarge => "413 Content Too Large",
-            Self::ExpectationFailed => "417 Expectation Failed",
-            Self::MisdirectedRequest => "421 Misdirected Request",
-            Self::HeaderFieldsTooLarge => "431 Request Header Fields Too Large",
-            Self::NotImplemented => "501 Not Implemented",
-            Self::VersionNotSupported => "505 HTTP Version Not Supported",
-        }
     }
 }

@@ -30,12 +30,13 @@ use asyncore::{
     Channel, ChannelId, CloseReason, Context, Limits, ListenOptions, Map, Received, Result, TimerId,
 };
 use bytes::Bytes;
+use examples::http::{HEAD_LIMIT, Hosts, Input, Status};
 
 use crate::app::App;
 use crate::mailbox::{self, Message};
 use api::Answer;
-use request::{Hosts, Method, Request};
-use response::{Body, Response, Status};
+use request::{Method, Request};
+use response::{Body, Response};
 
 /// Serves the page at an address: the listeners. `names` are the hosts that it answers to, besides `localhost` and the
 /// addresses that it is reached at.
@@ -59,12 +60,7 @@ struct Browser {
     names: Rc<[String]>,
     /// The address that the peer connected to.
     local: Option<IpAddr>,
-    /// What was received and not answered: less than two heads.
-    input: Vec<u8>,
-    /// How much of `input` is known not to begin the end of a head.
-    searched: usize,
-    /// Bytes of a request's body that are still to be passed over.
-    body: u64,
+    input: Input,
     state: State,
     /// Whether another request may come after this one.
     keeps_alive: bool,
@@ -101,13 +97,11 @@ struct Done {
 type Work = Box<dyn FnOnce() -> Done + Send>;
 
 impl Browser {
-    const fn new(names: Rc<[String]>) -> Self {
+    fn new(names: Rc<[String]>) -> Self {
         Self {
             names,
             local: None,
-            input: Vec::new(),
-            searched: 0,
-            body: 0,
+            input: Input::default(),
             state: State::Asked,
             keeps_alive: true,
             clock: None,
@@ -116,51 +110,21 @@ impl Browser {
 
     /// Answers every request that is whole, for as long as the peer takes the answers.
     fn serve(&mut self, cx: &mut Context<'_, App>) {
-        let mut input = std::mem::take(&mut self.input);
-        let mut rest = &input[..];
         while matches!(self.state, State::Asked) && cx.map.is_reading(cx.id) {
-            self.pass_over(&mut rest);
-            let Some(length) = self.head_length(rest) else {
-                if rest.len() > HEAD_LIMIT {
-                    self.refuse(cx, Status::HeaderFieldsTooLarge);
-                }
-                break;
+            let head = match self.input.head() {
+                Ok(Some(head)) => head,
+                Ok(None) => break,
+                Err(status) => return self.refuse(cx, status),
             };
-            let (head, after) = rest.split_at(length);
-            rest = after;
-            match Request::parse(head, &Hosts { local: self.local, names: &self.names }) {
+            match Request::parse(&head, &Hosts { local: self.local, names: &self.names }) {
                 Ok(request) => self.answer(cx, &request),
                 Err(status) => self.refuse(cx, status),
             }
         }
-        if !rest.is_empty() && cx.map.is_open(cx.id) && !matches!(self.state, State::Streaming) {
-            // An idle connection owns no buffer.
-            let used = input.len() - rest.len();
-            input.drain(..used);
-            self.input = input;
-        }
-    }
-
-    /// Passes over what is left of a body, and over empty lines before a request (RFC 9112 section 2.2).
-    fn pass_over(&mut self, rest: &mut &[u8]) {
-        let body = usize::try_from(self.body).map_or(rest.len(), |body| body.min(rest.len()));
-        self.body -= body as u64;
-        *rest = &rest[body..];
-        while let [b'\r' | b'\n', after @ ..] = rest {
-            *rest = after;
-        }
-    }
-
-    /// The length of the head that `rest` begins with, once it is complete and if it is within the limit.
-    fn head_length(&mut self, rest: &[u8]) -> Option<usize> {
-        let from = self.searched.min(rest.len());
-        let end = memchr::memmem::find(&rest[from..], END_OF_HEAD);
-        self.searched = if end.is_some() { 0 } else { (rest.len() + 1).saturating_sub(END_OF_HEAD.len()) };
-        end.map(|end| from + end + END_OF_HEAD.len()).filter(|length| *length <= HEAD_LIMIT)
     }
 
     fn answer(&mut self, cx: &mut Context<'_, App>, request: &Request<'_>) {
-        self.body = request.body;
+        self.input.pass_over(request.body);
         self.keeps_alive = request.keeps_alive;
         cx.map.count_messages(cx.id, 1);
         tracing::debug!(id = %cx.id, method = ?request.method, path = request.path, "asked");
@@ -198,6 +162,7 @@ impl Browser {
             _ if !with_body => Rest::Bytes(Bytes::new()),
             Body::Bytes(bytes) => Rest::Bytes(bytes),
             Body::File(file, length) => Rest::File(file, length),
+            Body::Endless => Rest::Bytes(Bytes::new()),
         };
         self.send_piece(cx, rest);
     }
@@ -269,6 +234,8 @@ impl Browser {
         if with_body {
             cx.map.push(cx.id, BEGIN_OF_EVENTS);
             self.state = State::Streaming;
+            // What it asks now is not heard any more.
+            self.input = Input::default();
             mailbox::stream(cx.app, cx.id);
             self.wind_up(cx);
         } else {
@@ -312,7 +279,7 @@ impl Channel<App> for Browser {
             && let Received::Data(data) = cx.map.recv(cx.id, HEAD_LIMIT)?
             && !matches!(self.state, State::Streaming)
         {
-            self.input.extend_from_slice(&data);
+            self.input.add(&data);
             self.serve(cx);
         }
         Ok(())
@@ -355,9 +322,6 @@ impl Channel<App> for Browser {
     }
 }
 
-/// Most bytes of a request's head: 8 KiB, as of nginx and Apache.
-const HEAD_LIMIT: usize = 8 << 10;
-
 /// Most connections at a time: 256, forty browsers with six each; one more waits.
 const CONNECTIONS: usize = 256;
 
@@ -380,5 +344,3 @@ const BEGIN_OF_EVENTS: &str = "retry: 1000\n\n";
 const PIECE: usize = 256 << 10;
 
 const _: () = assert!(PIECE > asyncore::HIGH_MARK && PIECE < asyncore::OUTPUT_LIMIT);
-
-const END_OF_HEAD: &[u8] = b"\r\n\r\n";

@@ -5,11 +5,12 @@ use std::io;
 use std::sync::Arc;
 
 use asyncore::{Context, State};
+use examples::http::Status;
 use serde::Serialize;
 
 use super::page::{self, Asset};
 use super::request::{Method, Request};
-use super::response::{Body, Response, Status, TEXT};
+use super::response::{Body, Response, TEXT};
 use super::{Done, Work, message};
 use crate::app::App;
 use crate::mailbox::{Details, Message};

@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io::{self, Seek, Write};
 
 use bytes::Bytes;
+use examples::http::Status;
 use jiff::Timestamp;
 use jiff::fmt::rfc2822::DateTimePrinter;
 
@@ -24,6 +25,8 @@ pub(super) enum Body {
     Bytes(Bytes),
     /// So many bytes of a file, from where it stands.
     File(File, u64),
+    /// Whatever is pushed until the connection ends.
+    Endless,
 }
 
 impl Response {
@@ -39,7 +42,7 @@ impl Response {
 
     /// The head of a stream of events.
     pub(super) fn events() -> Self {
-        Self::of(Status::Streaming, "text/event-stream", Body::Bytes(Bytes::new()))
+        Self::of(Status::Ok, "text/event-stream", Body::Endless)
     }
 
     /// A good answer that has nothing to say.
@@ -105,66 +108,11 @@ impl Response {
     /// How long the body is; `None` if only the end of the connection ends it.
     fn length(&self) -> Option<u64> {
         match &self.body {
-            _ if self.status == Status::Streaming || self.status == Status::NoContent => None,
+            Body::Endless => None,
+            // It has none, and says so by its status (RFC 9110 section 8.6).
+            _ if self.status == Status::NoContent => None,
             Body::Bytes(bytes) => Some(bytes.len() as u64),
             Body::File(_, length) => Some(*length),
-        }
-    }
-}
-
-/// What became of a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Status {
-    /// 200
-    Ok,
-    /// 200, with a body that does not end.
-    Streaming,
-    /// 204
-    NoContent,
-    /// 400
-    BadRequest,
-    /// 403
-    Forbidden,
-    /// 404
-    NotFound,
-    /// 405
-    MethodNotAllowed,
-    /// 413
-    ContentTooLarge,
-    /// 417
-    ExpectationFailed,
-    /// 421
-    MisdirectedRequest,
-    /// 431
-    HeaderFieldsTooLarge,
-    /// 500
-    InternalServerError,
-    /// 501
-    NotImplemented,
-    /// 503
-    ServiceUnavailable,
-    /// 505
-    VersionNotSupported,
-}
-
-impl Status {
-    /// The code and its meaning, as in a status line.
-    pub(super) const fn text(self) -> &'static str {
-        match self {
-            Self::Ok | Self::Streaming => "200 OK",
-            Self::NoContent => "204 No Content",
-            Self::BadRequest => "400 Bad Request",
-            Self::Forbidden => "403 Forbidden",
-            Self::NotFound => "404 Not Found",
-            Self::MethodNotAllowed => "405 Method Not Allowed",
-            Self::ContentTooLarge => "413 Content Too Large",
-            Self::ExpectationFailed => "417 Expectation Failed",
-            Self::MisdirectedRequest => "421 Misdirected Request",
-            Self::HeaderFieldsTooLarge => "431 Request Header Fields Too Large",
-            Self::InternalServerError => "500 Internal Server Error",
-            Self::NotImplemented => "501 Not Implemented",
-            Self::ServiceUnavailable => "503 Service Unavailable",
-            Self::VersionNotSupported => "505 HTTP Version Not Supported",
         }
     }
 }
