@@ -1,12 +1,14 @@
 //! TLS with peers that fail, stand still, inject, or are another implementation: OpenSSL's client, and Python's.
 
 use std::io::{Read, Write};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
 
 use asynchat::{AsyncChat, Chat, Conversation};
 use asyncore::{
-    Address, CloseReason, Error, HIGH_MARK, ListenOptions, Map, Result, State, TlsServer, TlsServerOptions,
+    Address, ChannelId, CloseReason, Error, HIGH_MARK, ListenOptions, Map, Result, State, TlsServer,
+    TlsServerOptions,
 };
 use integration_tests::{Certificates, Log, Peer, is_installed, map, run_to_the_end, settle, turn_until};
 
@@ -57,6 +59,18 @@ fn served(map: &mut Map<Log>, server: &TlsServer) -> Address {
     map.get(listeners[0]).unwrap().local_addr().unwrap().unwrap()
 }
 
+/// A channel whose handshake is done, and its peer.
+fn under_tls(map: &mut Map<Log>, log: &mut Log) -> (ChannelId, Peer) {
+    let certificates = Certificates::new();
+    let server = certificates.server();
+    let (peer, here) = Peer::tcp_pair();
+    let id = map.add(here, Echo::chat(&server)).unwrap();
+    map.start_tls(id, server.session().unwrap()).unwrap();
+    let peer = thread::spawn(move || peer.under_tls(&certificates));
+    turn_until(map, log, "the handshake", |_, _| peer.is_finished());
+    (id, peer.join().unwrap())
+}
+
 /// The first bytes of a client.
 fn hello(certificates: &Certificates) -> Vec<u8> {
     let mut hello = Vec::new();
@@ -103,15 +117,8 @@ fn who_has_no_certificate_is_refused_where_one_is_demanded() {
 
 #[test]
 fn a_pause_under_tls_holds_what_came_and_loses_nothing() {
-    let certificates = Certificates::new();
     let (mut map, mut log) = (map(), Log::new());
-    let server = certificates.server();
-    let (peer, here) = Peer::tcp_pair();
-    let id = map.add(here, Echo::chat(&server)).unwrap();
-    map.start_tls(id, server.session().unwrap()).unwrap();
-    let peer = thread::spawn(move || peer.under_tls(&certificates));
-    turn_until(&mut map, &mut log, "the handshake", |_, _| peer.is_finished());
-    let mut peer = peer.join().unwrap();
+    let (id, mut peer) = under_tls(&mut map, &mut log);
     peer.send(b"one\r\n");
     turn_until(&mut map, &mut log, "a line", |_, log| log.has("one"));
     map.pause_reading(id);
@@ -131,15 +138,8 @@ fn a_pause_under_tls_holds_what_came_and_loses_nothing() {
 
 #[test]
 fn the_marks_and_the_counts_are_of_what_is_said_under_tls() {
-    let certificates = Certificates::new();
     let (mut map, mut log) = (map(), Log::new());
-    let server = certificates.server();
-    let (peer, here) = Peer::tcp_pair();
-    let id = map.add(here, Echo::chat(&server)).unwrap();
-    map.start_tls(id, server.session().unwrap()).unwrap();
-    let peer = thread::spawn(move || peer.under_tls(&certificates));
-    turn_until(&mut map, &mut log, "the handshake", |_, _| peer.is_finished());
-    let mut peer = peer.join().unwrap();
+    let (id, mut peer) = under_tls(&mut map, &mut log);
     peer.send(b"BIG\r\n");
     turn_until(&mut map, &mut log, "the answer to begin", |map, log| {
         log.has("BIG") && map.get(id).is_some_and(|channel| channel.queued() > 0)
@@ -183,12 +183,12 @@ fn what_is_said_in_clear_text_behind_starttls_is_never_heard_however_it_is_cut()
     }
 }
 
-/// Runs an outside client against an echo under TLS: what it printed.
-fn outside(command: &mut Command, certificates: &Certificates, input: &[u8]) -> String {
+/// Runs an outside client against an echo under TLS, of which it is told the address and the root: what it printed.
+fn outside(input: &[u8], command: impl FnOnce(&str, &Path) -> Command) -> String {
+    let certificates = Certificates::new();
     let (mut map, mut log) = (map(), Log::new());
     let address = served(&mut map, &certificates.server());
-    let root = certificates.root();
-    command.args([address.to_string().as_ref(), root.as_os_str()]);
+    let mut command = command(&address.to_string(), &certificates.root());
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     child.stdin.take().unwrap().write_all(input).unwrap();
@@ -206,23 +206,14 @@ fn the_client_of_openssl_is_answered_in_both_versions() {
     if !is_installed("openssl", "version") {
         return;
     }
-    let certificates = Certificates::new();
     for version in ["-tls1_2", "-tls1_3"] {
-        let mut openssl = Command::new("openssl");
-        openssl.args([
-            "s_client",
-            version,
-            "-quiet",
-            "-verify_return_error",
-            "-verify_hostname",
-            "localhost",
-        ]);
-        // What is connected to and whom is trusted come behind the last.
-        openssl.args(["-servername", "localhost"]);
-        let script = "exec \"$0\" \"${@:1:$#-2}\" -connect \"${@: -2:1}\" -CAfile \"${@: -1}\"";
-        let mut shell = Command::new("bash");
-        shell.args(["-c", script, "openssl"]).args(openssl.get_args());
-        assert_eq!(outside(&mut shell, &certificates, b"hello\r\nQUIT\r\n"), "hello\r\n", "{version}");
+        let answer = outside(b"hello\r\nQUIT\r\n", |address, root| {
+            let mut openssl = Command::new("openssl");
+            openssl.args(["s_client", version, "-quiet", "-connect", address, "-servername", "localhost"]);
+            openssl.args(["-verify_return_error", "-verify_hostname", "localhost", "-CAfile"]).arg(root);
+            openssl
+        });
+        assert_eq!(answer, "hello\r\n", "{version}");
     }
 }
 
@@ -246,7 +237,10 @@ for version in ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3:
             assert secure.recv(100) == b''
             print(secure.version())
 ";
-    let certificates = Certificates::new();
-    let mut python = Command::new("python3");
-    assert_eq!(outside(python.args(["-c", script]), &certificates, b""), "TLSv1.2\nTLSv1.3\n");
+    let versions = outside(b"", |address, root| {
+        let mut python = Command::new("python3");
+        python.args(["-c", script, address]).arg(root);
+        python
+    });
+    assert_eq!(versions, "TLSv1.2\nTLSv1.3\n");
 }
