@@ -62,11 +62,15 @@ impl Folders {
     /// ended before.
     fn make(&mut self, name: &str) -> io::Result<()> {
         let folder = self.path(name);
-        make_folder(&folder)?;
-        for part in FOLDERS {
-            make_one(&folder.join(part))?;
+        if let Err(error) = make_all(&folder) {
+            // Found again, it would be taken for one that is on the disk, which the next success does not say. What has
+            // something in it stays.
+            for part in FOLDERS {
+                fs::remove_dir(folder.join(part)).ok();
+            }
+            fs::remove_dir(&folder).ok();
+            return Err(error);
         }
-        sync(&folder)?;
         if self.known.len() >= KNOWN_LIMIT {
             self.known.clear();
         }
@@ -88,6 +92,15 @@ impl New {
     pub(crate) fn sync(self) -> io::Result<()> {
         self.file.sync_all()
     }
+}
+
+/// Makes a Maildir; its names are on the disk then.
+fn make_all(folder: &Path) -> io::Result<()> {
+    make_folder(folder)?;
+    for part in FOLDERS {
+        make_one(&folder.join(part))?;
+    }
+    sync(folder)
 }
 
 /// Makes a folder and those above it; their names are on the disk then.

@@ -123,6 +123,25 @@ fn whatever_fails_the_message_is_refused_nothing_stays_and_the_next_one_is_kept(
     }
 }
 
+/// Row 36, for folders: one that may not be on the disk is not taken for one that is, only because the next try finds it.
+#[test]
+fn a_folder_that_could_not_be_synchronized_is_made_anew() {
+    let program = Program::start(&["--per-recipient"]);
+    let folder = program.folder().join("Maildir/to@example.org");
+    let mut client = greeted(&program);
+    for when in 1..=2 {
+        let inject = format!("inject=fsync:error=EIO:when={when}");
+        let Some(fault) = Fault::inject(&program, COMMITTER, &["-e", "trace=fsync", "-e", &inject]) else {
+            return;
+        };
+        assert!(client.deliver("Subject: lost\r\n").starts_with("451 4.3.0"));
+        assert!(fault.log().contains("(INJECTED)"));
+        assert!(!folder.exists(), "after fsync {when}: {}", fault.log());
+    }
+    assert!(client.deliver("Subject: a\r\n").starts_with("250"));
+    assert_eq!(files(&folder.join("new")).len(), 1);
+}
+
 /// A failure in the middle of a large message is told at its end.
 #[test]
 fn a_disk_that_fills_up_in_a_large_message_is_told_at_its_end() {
