@@ -43,9 +43,8 @@ impl Debug {
         let queue = Arc::new(Queue::new());
         let jobs = Arc::clone(&queue);
         thread::Builder::new().name("smtpd-debug".to_owned()).spawn(move || {
-            let mut out = BufWriter::new(stdout);
             while let Some(job) = jobs.pop() {
-                serve(&job, &mut out, &remote);
+                serve(&job, &stdout, &remote);
             }
         })?;
         Ok(Self { queue })
@@ -98,9 +97,9 @@ impl Incoming for Arriving {
     }
 }
 
-fn serve(job: &Job, out: &mut BufWriter<File>, remote: &Remote<App>) {
+fn serve(job: &Job, stdout: &File, remote: &Remote<App>) {
     let peer = job.envelope.client.address.map_or_else(|| "local".to_owned(), |address| address.to_string());
-    let reply = match print(job.text.reader(), &peer, out) {
+    let reply = match print_out(job.text.reader(), &peer, stdout) {
         Ok(()) => Reply::fixed("250 2.0.0 Printed\r\n"),
         Err(error) => {
             tracing::warn!(id = job.envelope.id, %error, "a message could not be printed");
@@ -112,6 +111,14 @@ fn serve(job: &Job, out: &mut BufWriter<File>, remote: &Remote<App>) {
         let outcome = Outcome::All(reply.clone());
         move |map, app| ticket.answer(map, app, outcome)
     });
+}
+
+/// Prints a message. What could not be printed of one that is refused is not printed in front of the next.
+fn print_out(text: impl Read, peer: &str, out: impl Write) -> io::Result<()> {
+    let mut out = BufWriter::new(out);
+    let printed = print(text, peer, &mut out);
+    drop(out.into_parts());
+    printed
 }
 
 /// Prints a message line by line, with the client's address as the last line of its header.
@@ -176,6 +183,32 @@ const PIECE: u64 = 64 << 10;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A disk that is full for so many writes.
+    struct Disk<'a>(&'a mut Vec<u8>, usize);
+
+    impl Write for Disk<'_> {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            match self.1.checked_sub(1) {
+                Some(left) => self.1 = left,
+                None => return self.0.write(bytes),
+            }
+            Err(io::ErrorKind::StorageFull.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_is_refused_is_not_printed_later() {
+        let mut printed = Vec::new();
+        print_out(&b"one\r\n"[..], "", Disk(&mut printed, 1)).unwrap_err();
+        print_out(&b"two\r\n"[..], "", Disk(&mut printed, 0)).unwrap();
+        let printed = String::from_utf8(printed).unwrap();
+        assert!(printed.contains("two") && !printed.contains("one"), "{printed}");
+    }
 
     fn printed(text: &[u8]) -> String {
         let mut out = Vec::new();
