@@ -182,7 +182,10 @@ fn list(app: &App, request: &Request<'_>) -> Answer {
         }
         let next = rows.last().map(|row| row.id).filter(|_| !is_all);
         let total = total - gone.len().min(total);
-        let response = json(&List { total, messages: rows, next });
+        let response = json(&List { total, messages: rows, next }).spooled().unwrap_or_else(|error| {
+            tracing::warn!(%error, "a list cannot be kept on the disk until it is sent");
+            Response::plain(Status::InternalServerError)
+        });
         Done { response, gone }
     }))
 }
@@ -337,7 +340,7 @@ fn not_found() -> Response {
 /// How many messages a list has unless it is asked for more or fewer: 50, two screens.
 const USUAL_ROWS: usize = 50;
 
-/// Most messages of a list: 500, about 300 KiB.
+/// Most messages of a list: 500, about 300 KiB, and ten times that of messages made to be long.
 const MOST_ROWS: usize = 500;
 
 /// Most channels that are listed: 500, about 80 KiB; nobody reads on.

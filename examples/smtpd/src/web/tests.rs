@@ -364,6 +364,28 @@ fn a_large_message_is_sent_as_it_is_read_and_costs_little() -> Result {
 }
 
 #[test]
+fn a_long_list_waits_on_the_disk_for_who_reads_slowly() -> Result {
+    let mut server = Server::new();
+    for number in 0..500 {
+        server.keep(&format!("message-{number}"), format!("Subject: {}\r\n\r\n", "s".repeat(900)));
+    }
+    let mut peer = server.connect();
+    peer.stop_reading();
+    peer.send("GET /api/messages?limit=500 HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    server.sim.settle()?;
+    let ids: Vec<_> = server.sim.map.iter().map(|(id, _)| id).collect();
+    server.sim.map.with(&mut server.sim.app, ids[0], |browser: &mut Browser, _cx| {
+        assert!(matches!(browser.state, State::Sending(Rest::File(..))));
+    });
+    peer.start_reading();
+    server.sim.settle()?;
+    let answer = String::from_utf8(peer.received())?;
+    let list: Value = serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1)?;
+    assert_eq!(list["messages"].as_array().unwrap().len(), 500);
+    Ok(())
+}
+
+#[test]
 fn a_file_that_becomes_shorter_while_it_is_sent_ends_its_connection() -> Result {
     let mut server = Server::new();
     server.keep("message-1", vec![b'x'; 4 * PIECE]);
