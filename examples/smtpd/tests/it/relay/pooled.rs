@@ -7,10 +7,7 @@ use super::world::World;
 #[test]
 fn the_next_message_goes_over_the_same_connection() {
     let mut world = World::new();
-    let mut client = world.client_with(&["one@b.test"], b"1\r\n");
-    let mut next = world.next_with(&[]);
-    world.take_message(&mut next, "one@b.test");
-    world.expect_reply(&mut client, "250 ");
+    let (mut client, mut next) = world.relayed();
     for _ in 0..3 {
         world.sim.advance(Duration::from_secs(59)).unwrap();
         world.send(&mut client, &["two@b.test"], b"2\r\n");
@@ -23,10 +20,7 @@ fn the_next_message_goes_over_the_same_connection() {
 #[test]
 fn a_connection_that_is_not_used_is_ended_with_a_word() {
     let mut world = World::new();
-    let mut client = world.client_with(&["to@b.test"], b"x\r\n");
-    let mut next = world.next_with(&[]);
-    world.take_message(&mut next, "to@b.test");
-    world.expect_reply(&mut client, "250 ");
+    let (mut client, mut next) = world.relayed();
     world.sim.advance(Duration::from_secs(61)).unwrap();
     world.sim.expect(&mut next, "QUIT\r\n").unwrap();
     next.send("221 bye\r\n");
@@ -41,10 +35,7 @@ fn a_connection_that_is_not_used_is_ended_with_a_word() {
 #[test]
 fn a_connection_that_says_goodbye_gets_no_other_message() {
     let mut world = World::new();
-    let mut client = world.client_with(&["to@b.test"], b"x\r\n");
-    let mut old = world.next_with(&[]);
-    world.take_message(&mut old, "to@b.test");
-    world.expect_reply(&mut client, "250 ");
+    let (mut client, mut old) = world.relayed();
     world.sim.advance(Duration::from_secs(61)).unwrap();
     world.sim.expect(&mut old, "QUIT\r\n").unwrap();
     // It has not been answered yet.
@@ -83,10 +74,7 @@ fn a_server_that_hangs_up_with_its_answer_to_a_message_gets_no_other_there() {
 fn a_kept_connection_that_the_server_has_closed_is_replaced() {
     for goodbye in ["", "421 4.4.2 idle for too long\r\n"] {
         let mut world = World::new();
-        let mut client = world.client_with(&["to@b.test"], b"x\r\n");
-        let mut next = world.next_with(&[]);
-        world.take_message(&mut next, "to@b.test");
-        world.expect_reply(&mut client, "250 ");
+        let (mut client, mut next) = world.relayed();
         next.send(goodbye);
         next.close();
         world.sim.settle().unwrap();
@@ -106,10 +94,7 @@ fn a_kept_connection_that_is_lost_before_the_final_dot_is_tried_again_once() {
         (&[("MAIL FROM:<from@a.test>", "250 ok"), ("RCPT TO:<to@b.test>", "250 ok")], ""),
     ] {
         let mut world = World::new();
-        let mut client = world.client_with(&["to@b.test"], b"x\r\n");
-        let mut next = world.next_with(&[]);
-        world.take_message(&mut next, "to@b.test");
-        world.expect_reply(&mut client, "250 ");
+        let (mut client, mut next) = world.relayed();
         world.send(&mut client, &["to@b.test"], b"y\r\n");
         world.expect_each(&mut next, asked);
         world.sim.expect_line(&mut next).unwrap();
@@ -133,10 +118,7 @@ fn a_kept_connection_that_is_lost_before_the_final_dot_is_tried_again_once() {
 #[test]
 fn a_second_try_asks_for_every_recipient_anew() {
     let mut world = World::new();
-    let mut client = world.client_with(&["to@b.test"], b"x\r\n");
-    let mut next = world.next_with(&[]);
-    world.take_message(&mut next, "to@b.test");
-    world.expect_reply(&mut client, "250 ");
+    let (mut client, mut next) = world.relayed();
     world.send(&mut client, &["a@b.test", "c@d.test"], b"y\r\n");
     let recipients = [
         ("MAIL FROM:<from@a.test>", "250 ok"),
@@ -161,10 +143,7 @@ fn a_second_try_asks_for_every_recipient_anew() {
 #[test]
 fn a_message_that_may_have_been_taken_is_not_sent_again() {
     let mut world = World::new();
-    let mut client = world.client_with(&["to@b.test"], b"x\r\n");
-    let mut next = world.next_with(&[]);
-    world.take_message(&mut next, "to@b.test");
-    world.expect_reply(&mut client, "250 ");
+    let (mut client, mut next) = world.relayed();
     world.send(&mut client, &["to@b.test"], b"y\r\n");
     world.expect_each(
         &mut next,

@@ -182,6 +182,16 @@ impl World {
         text
     }
 
+    /// A client and the next server, which have had one message to do with each other.
+    #[track_caller]
+    pub(crate) fn relayed(&mut self) -> (Peer, Peer) {
+        let mut client = self.client_with(&["to@b.test"], b"x\r\n");
+        let mut next = self.next_with(&[]);
+        assert_eq!(self.take_message(&mut next, "to@b.test"), b"x\r\n.\r\n");
+        self.expect_reply(&mut client, "250 ");
+        (client, next)
+    }
+
     /// Nothing has come, and nobody else has connected.
     #[track_caller]
     pub(crate) fn expect_quiet(&mut self, next: &Peer) {
