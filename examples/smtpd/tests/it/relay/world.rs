@@ -4,13 +4,14 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use asynchat::BareIn;
 use asyncore::Result;
 use asyncore::testing::{Peer, PeerListener, Simulation};
 use smtpd::app::App;
 use smtpd::relay::{Relay, RelayOptions, RelayTls};
 use smtpd::session;
 use smtpd::settings::Settings;
+
+use crate::sessions;
 
 /// The server, and whom it talks with.
 pub(crate) struct World {
@@ -26,21 +27,11 @@ pub(crate) fn options() -> RelayOptions {
 pub(crate) fn settings() -> Settings {
     Settings {
         hostname: "relay.test".into(),
-        lmtp: false,
         message_limit: 64 << 20,
-        text_line_limit: Some(1000),
         recipients: 100,
-        errors: 10,
-        idle_time: Duration::from_secs(300),
         total_time: Duration::from_secs(24 * 3600),
         min_rate: None,
-        bare: BareIn::Refuse,
-        tls: None,
-        passwords: None,
-        auth_in_clear: false,
-        require_auth: false,
-        allow_from: Vec::new(),
-        proxies: None,
+        ..sessions::settings()
     }
 }
 
