@@ -225,7 +225,8 @@ pub struct TlsClientOptions {
 impl TlsClient {
     /// A client that trusts whom the system trusts.
     ///
-    /// The system's own store and verifier decide, so that what an administrator adds or withdraws there counts here too.
+    /// The system's own store and verifier decide, so that what an administrator adds or withdraws there counts here too. A list of
+    /// roots in the program, such as that of `webpki-roots`, would be as old as the program, and know no root of a company's own.
     ///
     /// # Errors
     ///
