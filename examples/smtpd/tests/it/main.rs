@@ -7,6 +7,7 @@ mod clients;
 mod commands;
 mod crash;
 mod idle;
+mod limits;
 mod maildir;
 mod maildir_faults;
 mod options;
