@@ -78,6 +78,15 @@ fn both_mechanisms_work_with_and_without_an_initial_response() {
 }
 
 #[test]
+fn nobody_becomes_another_in_the_middle_of_a_mail() {
+    let mut talk = Talk::with(with_users()).hello();
+    talk.expect(&[("MAIL FROM:<a@example>", "250 ")]);
+    assert!(talk.ask(format!("AUTH PLAIN {}", plain("ann", "s3cret"))).starts_with("503 "));
+    talk.expect(&[("RSET", "250 ")]);
+    assert!(talk.ask(format!("AUTH PLAIN {}", plain("ann", "s3cret"))).starts_with("235 "));
+}
+
+#[test]
 fn whoever_is_wrong_hears_the_same() {
     for answer in [
         plain("ann", "wrong"),

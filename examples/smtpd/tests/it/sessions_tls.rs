@@ -156,6 +156,27 @@ fn a_password_is_taken_under_tls() {
     });
 }
 
+/// It may have been somebody on the way (RFC 3207, section 4.2).
+#[test]
+fn whoever_was_known_in_clear_text_is_not_known_under_tls() {
+    let certificates = Certificates::new();
+    let line = password::line("ann", b"s3cret").unwrap();
+    let change = |settings: &mut Settings| {
+        settings.passwords = Some(Arc::new(Passwords::parse(&line).unwrap()));
+        (settings.auth_in_clear, settings.require_auth) = (true, true);
+    };
+    serve(&certificates, change, false, |stream| {
+        let mut stream = BufReader::new(stream);
+        hear(&mut stream);
+        ask(&mut stream, "EHLO client");
+        assert!(ask(&mut stream, "AUTH PLAIN AGFubgBzM2NyZXQ=").starts_with("235 "));
+        assert_eq!(ask(&mut stream, "STARTTLS"), "220 2.0.0 Go ahead");
+        let mut stream = BufReader::new(certificates.blocking(stream.into_inner(), "localhost"));
+        ask(&mut stream, "EHLO client");
+        assert!(ask(&mut stream, "MAIL FROM:<a@b>").starts_with("530 "));
+    });
+}
+
 #[test]
 fn tls_from_the_first_byte_has_one_greeting_under_it() {
     let certificates = Certificates::new();
