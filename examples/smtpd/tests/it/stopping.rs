@@ -1,11 +1,15 @@
 //! How the server ends, and how it is told of new certificates and passwords without ending.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::TcpStream;
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
 use std::process::Command;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use integration_tests::{Certificates, DEADLINE};
 use rustix::process::Signal;
 
 use crate::program::{Client, Program, run, until};
@@ -92,4 +96,37 @@ fn passwords_are_read_again_when_it_is_told_to() {
     program.signal(Signal::HUP);
     until("the complaint", || program.log().contains("stay as they were").then_some(()));
     login("new", "235 2.7.0 ");
+}
+
+#[test]
+fn the_certificate_is_read_again_when_it_is_told_to() {
+    let certificates = Certificates::new();
+    let install = |name: &str, folder: &Path| {
+        drop(certificates.identity(name));
+        for what in ["chain.pem", "key.pem"] {
+            fs::copy(certificates.root().with_file_name(format!("{name}.{what}")), folder.join(what))
+                .unwrap();
+        }
+    };
+    let folder = tempfile::tempdir().unwrap();
+    install("old.example", folder.path());
+    let options = ["--sink", "--tls-cert=chain.pem", "--tls-key=key.pem", "--smtps=127.0.0.1:0"];
+    let program = Program::start_in(folder, &options);
+    let is_called = |name: &str| {
+        let stream = TcpStream::connect(program.address(1)).unwrap();
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        let mut greeting = String::new();
+        let read = BufReader::new(certificates.blocking(stream, name)).read_line(&mut greeting);
+        read.is_ok() && greeting.starts_with("220 ")
+    };
+    assert!(is_called("old.example") && !is_called("new.example"));
+    install("new.example", program.folder());
+    program.signal(Signal::HUP);
+    until("the new certificate", || program.log().contains("certificate read again").then_some(()));
+    assert!(is_called("new.example") && !is_called("old.example"));
+    // What cannot be read changes nothing.
+    fs::write(program.folder().join("chain.pem"), "nonsense").unwrap();
+    program.signal(Signal::HUP);
+    until("the complaint", || program.log().contains("the certificate stays as it was").then_some(()));
+    assert!(is_called("new.example"));
 }
