@@ -73,7 +73,8 @@ pub fn run(options: &Options) -> Result {
     if !options.no_http
         && let Some(address) = listeners.last().and_then(|id| address_of(&map, *id))
     {
-        say(&format!("messages are shown at http://{address}/"));
+        let what = if options.keeps() { "messages are" } else { "the server is" };
+        say(&format!("{what} shown at http://{address}/"));
     }
     tracing::info!(hostname = settings.hostname, destination = app.delivery.name(), "serving");
     map.run(&mut app)
@@ -304,3 +305,18 @@ fn say(line: &str) {
 
 /// Over how long the least rate of a message counts: 10 s. A lost packet or two stop a line for seconds.
 const RATE_WINDOW: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::options::Program;
+
+    #[test]
+    fn a_rate_a_second_is_ten_times_as_much_in_ten_and_0_is_none() {
+        let rate = |option| settings(&Program::parse_from(["smtpd", option]).options).unwrap().min_rate;
+        assert_eq!(rate("--min-rate=7"), Some(Rate { bytes: 70, per: Duration::from_secs(10) }));
+        assert_eq!(rate("--min-rate=0"), None);
+    }
+}

@@ -17,6 +17,7 @@ pub(crate) struct Program {
     stdout: BufReader<ChildStdout>,
     folder: tempfile::TempDir,
     addresses: Vec<String>,
+    page: String,
 }
 
 impl Program {
@@ -38,16 +39,19 @@ impl Program {
         command.current_dir(folder.path()).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
         let stdout = BufReader::new(child.stdout.take().unwrap());
-        let mut program = Self { child, stdout, folder, addresses: Vec::new() };
+        let mut program = Self { child, stdout, folder, addresses: Vec::new(), page: String::new() };
         // The page is told of last; without one the listeners are all there is to read.
         let has_page = !command.get_args().any(|argument| argument == "--no-http");
         loop {
             let line = program.line();
             match line.strip_prefix("listening on ") {
                 Some(address) => program.addresses.push(address.to_owned()),
-                None => assert!(line.starts_with("messages are shown at "), "{line:?}\n{}", program.log()),
+                None => {
+                    assert!(line.contains(" shown at http://"), "{line:?}\n{}", program.log());
+                    program.page = line;
+                }
             }
-            if !has_page || line.starts_with("messages") {
+            if !has_page || !program.page.is_empty() {
                 return program;
             }
         }
@@ -58,6 +62,11 @@ impl Program {
         let mut line = String::new();
         self.stdout.read_line(&mut line).unwrap();
         line.trim_end().to_owned()
+    }
+
+    /// What it has said of its page.
+    pub(crate) fn page(&self) -> &str {
+        &self.page
     }
 
     /// Where it listens for mail first.

@@ -156,6 +156,8 @@ fn a_large_message_is_shown_and_sent_back_whole() {
 #[test]
 fn a_server_that_keeps_nothing_says_so() {
     let program = Program::start(&["--sink"]);
+    assert!(program.page().starts_with("the server is shown at http://127.0.0.1:"), "{}", program.page());
+    assert!(Program::start(&[]).page().starts_with("messages are shown at http://127.0.0.1:"));
     send(&program, "Subject: one\r\n\r\nHello\r\n");
     let status = json(&program, "/api/status");
     assert_eq!(
