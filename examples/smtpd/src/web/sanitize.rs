@@ -266,7 +266,7 @@ mod tests {
         let clean = clean(&format!("<b>before</b><b {attributes}>"));
         assert!(begun.elapsed() < 4 * TIME_LIMIT, "{:?}", begun.elapsed());
         assert!(clean.starts_with("<b>before</b>"), "{clean:.80}");
-        let text = "text ".repeat(200_000);
+        let text = "téxt ".repeat(150_000);
         assert_eq!(sanitized(&text, HashMap::new()), text);
     }
 
