@@ -29,7 +29,7 @@ use crate::app::App;
 use crate::delivery::{Outcome, Ticket};
 use crate::draft::Draft;
 use crate::envelope::Envelope;
-use crate::folders::{BASE, Folders};
+use crate::folders::{BASE, Folders, New, sync_all};
 use crate::mailbox;
 use crate::queue::{Queue, lock, tell};
 use crate::recipient;
@@ -131,8 +131,13 @@ impl Rounds {
 
     fn round(&mut self, batch: impl IntoIterator<Item = Written>) -> Vec<Told> {
         let mut messages: Vec<_> = batch.into_iter().map(Message::new).collect();
-        for (folder, indices) in self.targets(&mut messages) {
-            self.fill(&folder, &indices, &mut messages);
+        let mut targets = self.targets(&mut messages).into_iter();
+        loop {
+            let some: Vec<_> = targets.by_ref().take(OPEN_AT_ONCE).collect();
+            if some.is_empty() {
+                break;
+            }
+            self.fill(some, &mut messages);
         }
         messages.into_iter().map(Message::tell).collect()
     }
@@ -165,30 +170,49 @@ impl Rounds {
         targets
     }
 
-    /// Links messages into a folder, and sees that the names are on the disk.
-    fn fill(&mut self, folder: &str, indices: &[usize], messages: &mut [Message]) {
-        let mut linked = Vec::with_capacity(indices.len());
-        let outcome = self.folders.new_of(folder).and_then(|new| {
-            for index in indices {
-                let Some(message) = messages.get_mut(*index) else { continue };
-                let Some(draft) = message.draft.as_ref().filter(|_| message.refused.is_none()) else {
-                    continue;
-                };
-                match draft.link(&new.path) {
-                    Ok(()) => message.links.push(Arc::clone(&new.maildir)),
-                    Err(error) => message.refuse(&error),
+    /// Links messages into folders, and sees that the names are on the disk.
+    fn fill(&mut self, targets: Vec<(String, Vec<usize>)>, messages: &mut [Message]) {
+        let mut filled = Vec::with_capacity(targets.len());
+        let mut opened = Vec::with_capacity(targets.len());
+        for (folder, indices) in targets {
+            match self.folders.new_of(&folder) {
+                Ok(new) => {
+                    if link(&new, &indices, messages) {
+                        filled.push((folder, indices));
+                        opened.push(new);
+                    }
                 }
-                linked.push(*index);
+                Err(error) => refuse_all(&folder, &indices, messages, &error),
             }
-            if linked.is_empty() { Ok(()) } else { new.sync() }
-        });
-        if let Err(error) = outcome {
-            tracing::error!(folder, %error, "messages are not kept");
-            for index in indices {
-                if let Some(message) = messages.get_mut(*index) {
-                    message.refuse(&error);
-                }
+        }
+        for ((folder, indices), outcome) in filled.into_iter().zip(sync_all(opened)) {
+            if let Err(error) = outcome {
+                refuse_all(&folder, &indices, messages, &error);
             }
+        }
+    }
+}
+
+/// Links messages into one folder: whether there was anything to link.
+fn link(new: &New, indices: &[usize], messages: &mut [Message]) -> bool {
+    let mut is_any = false;
+    for index in indices {
+        let Some(message) = messages.get_mut(*index) else { continue };
+        let Some(draft) = message.draft.as_ref().filter(|_| message.refused.is_none()) else { continue };
+        match draft.link(&new.path) {
+            Ok(()) => message.links.push(Arc::clone(&new.maildir)),
+            Err(error) => message.refuse(&error),
+        }
+        is_any = true;
+    }
+    is_any
+}
+
+fn refuse_all(folder: &str, indices: &[usize], messages: &mut [Message], error: &io::Error) {
+    tracing::error!(folder, %error, "messages are not kept");
+    for index in indices {
+        if let Some(message) = messages.get_mut(*index) {
+            message.refuse(error);
         }
     }
 }
@@ -242,6 +266,9 @@ pub(crate) fn refusal(error: &io::Error) -> Reply {
 const NO_ROOM: Reply = Reply::fixed("452 4.3.1 There is no room for the message now\r\n");
 const TOO_BUSY: Reply = Reply::fixed("451 4.3.2 Too much is open here now\r\n");
 const FAILED: Reply = Reply::fixed("451 4.3.0 The message could not be kept\r\n");
+
+/// Most folders that are filled and synchronized together: 64, each of which is a descriptor meanwhile.
+const OPEN_AT_ONCE: usize = 64;
 
 /// To a recipient whose folder no file system would take.
 pub(crate) const NAME_TOO_LONG: Reply =

@@ -5,8 +5,10 @@ use std::fs::{self, DirBuilder, File};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::thread;
 
+use crate::queue::lock;
 use crate::recipient::FOLDERS;
 
 /// The spool: a Maildir of its own, and perhaps one for each recipient in it.
@@ -94,6 +96,35 @@ impl New {
     }
 }
 
+/// Synchronizes folders, several at a time: of those that wait together the file system writes its journal once.
+pub(crate) fn sync_all(folders: Vec<New>) -> Vec<io::Result<()>> {
+    let count = folders.len();
+    let waiting = Mutex::new(folders.into_iter().enumerate());
+    let work = || {
+        let mut done = Vec::new();
+        loop {
+            let next = lock(&waiting).next();
+            let Some((index, folder)) = next else { return done };
+            done.push((index, folder.sync()));
+        }
+    };
+    let done = thread::scope(|scope| {
+        let start = |_| thread::Builder::new().name("smtpd-syncer".to_owned()).spawn_scoped(scope, work).ok();
+        let threads: Vec<_> = (1..count.min(SYNCERS)).filter_map(start).collect();
+        let mut done = work();
+        threads.into_iter().for_each(|thread| done.extend(thread.join().unwrap_or_default()));
+        done
+    });
+    // Of what nobody tells nothing is known.
+    let mut outcomes: Vec<io::Result<()>> = (0..count).map(|_| Err(ErrorKind::Other.into())).collect();
+    for (index, outcome) in done {
+        if let Some(place) = outcomes.get_mut(index) {
+            *place = outcome;
+        }
+    }
+    outcomes
+}
+
 /// Makes a Maildir; its names are on the disk then.
 fn make_all(folder: &Path) -> io::Result<()> {
     make_folder(folder)?;
@@ -126,6 +157,9 @@ fn make_one(folder: &Path) -> io::Result<()> {
 fn sync(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
+
+/// How many folders are synchronized at a time: 8, as many as files.
+const SYNCERS: usize = 8;
 
 /// The name of the spool's own Maildir.
 pub(crate) const BASE: &str = "";

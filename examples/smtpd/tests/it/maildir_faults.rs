@@ -5,7 +5,7 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use integration_tests::is_installed;
 
@@ -321,6 +321,30 @@ fn messages_that_end_together_share_the_synchronizing_of_their_folder() {
     let rounds = until("the log", || Some(fault.log().matches("fsync(").count()).filter(|count| *count > 0));
     assert!(rounds < MESSAGES, "{rounds} rounds for {MESSAGES} messages");
     assert_eq!(program.messages().len(), MESSAGES);
+}
+
+/// The folders of many recipients are synchronized together, not one after the other.
+#[test]
+fn the_folders_of_many_recipients_share_the_wait_for_the_disk() {
+    let program = Program::start(&["--per-recipient"]);
+    let mut client = greeted(&program);
+    let mut deliver = || {
+        client.ask("MAIL FROM:<from@example.org>", "250");
+        for number in 0..16 {
+            client.ask(&format!("RCPT TO:<to{number}@example.org>"), "250");
+        }
+        client.ask("DATA", "354");
+        let begun = Instant::now();
+        client.ask(".", "250");
+        begun.elapsed()
+    };
+    deliver();
+    let arguments = ["-f", "-e", "trace=fsync", "-e", "inject=fsync:delay_enter=200000"];
+    let Some(fault) = Fault::inject(&program, COMMITTER, &arguments) else { return };
+    let time = deliver();
+    // It follows all threads: the one that synchronizes the message, too.
+    until("the log", || (fault.log().matches("fsync(").count() == 17).then_some(()));
+    assert!(time < Duration::from_millis(1600), "{time:?} for sixteen times 200 ms");
 }
 
 /// Row 32, at every call that makes a message: what was acknowledged is there, and nothing is there in part.
