@@ -97,6 +97,31 @@ fn swaks_delivers_in_clear_text_under_tls_and_with_a_password() {
 }
 
 #[test]
+fn testssl_finds_the_two_versions_of_tls_and_no_renegotiation_behind_starttls() {
+    if !is_installed("testssl", "--version") {
+        return;
+    }
+    let program = secured(&Certificates::new(), &[]);
+    let mut testssl = Command::new("testssl");
+    testssl.args(["--quiet", "--color=0", "--nodns=min", "--warnings=off", "--starttls=smtp", "-p", "-R"]);
+    let output = run(testssl.arg(format!("localhost:{}", program.smtp().port())), b"");
+    let found = String::from_utf8_lossy(&output.stdout);
+    let found = found.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "));
+    let found = found.collect::<Vec<_>>();
+    for expected in [
+        "SSLv2 not offered (OK)",
+        "SSLv3 not offered (OK)",
+        "TLS 1 not offered",
+        "TLS 1.1 not offered",
+        "TLS 1.2 offered (OK)",
+        "TLS 1.3 offered (OK): final",
+        "Secure Client-Initiated Renegotiation not vulnerable (OK)",
+    ] {
+        assert!(found.iter().any(|line| line == expected), "{expected}: {found:#?}");
+    }
+}
+
+#[test]
 fn swaks_delivers_by_lmtp() {
     if !is_installed("swaks", "--version") {
         return;
