@@ -26,7 +26,7 @@ pub(crate) struct Secured {
     clear: Vec<u8>,
     /// Bytes at the beginning of what is offered next that are in records already, which the socket has not all taken.
     ///
-    /// They are said to be written when it has: until then they stay in the channel's queue, so that an empty queue is
+    /// They are said to be written as it takes them: until then they stay in the channel's queue, so that an empty queue is
     /// what it is for other sockets.
     in_records: usize,
     /// The end of this side was put into a record.
@@ -64,6 +64,13 @@ impl Secured {
         let received = match self.session.read_tls(&mut Wire(&mut self.socket)) {
             Ok(received) => received,
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Moved::WouldBlock),
+            // What TLS itself has no room for.
+            Err(error) if error.kind() == ErrorKind::InvalidData => {
+                return Err(io::Error::new(
+                    ErrorKind::InvalidData,
+                    rustls::Error::General(error.to_string()),
+                ));
+            }
             Err(error) => return Err(error),
         };
         match self.session.process_new_packets() {
@@ -72,6 +79,21 @@ impl Secured {
                 // An alert says why, to a peer that takes it at once.
                 drop(self.flush());
                 Err(io::Error::new(ErrorKind::InvalidData, error))
+            }
+        }
+    }
+
+    /// How much of what is offered has left when the socket takes no more: all but what may be in the records that wait, which
+    /// are no shorter than what they bear. So output is seen to move while it does, however long a full write takes.
+    fn moved_of(&mut self, offered: usize) -> Moved {
+        // Nothing is new: this only tells what there is.
+        let waiting =
+            self.session.process_new_packets().map_or(usize::MAX, |state| state.tls_bytes_to_write());
+        match self.in_records.saturating_sub(waiting).min(offered) {
+            0 => Moved::WouldBlock,
+            moved => {
+                self.in_records -= moved;
+                Moved::Bytes(moved)
             }
         }
     }
@@ -113,13 +135,19 @@ impl Carrier for Secured {
     }
 
     fn recv(&mut self, room: &mut [u8]) -> io::Result<Moved> {
+        let mut taken = 0;
         loop {
             match self.session.reader().read(room) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 read => return read.map(Moved::Bytes),
             }
-            if self.fill()? == Moved::WouldBlock {
+            // A peer may send records without data in them for ever; the poller tells of what waits.
+            if taken >= MOST_WITHOUT_DATA {
                 return Ok(Moved::WouldBlock);
+            }
+            match self.fill()? {
+                Moved::WouldBlock => return Ok(Moved::WouldBlock),
+                Moved::Bytes(received) => taken += received,
             }
             if self.session.wants_write() {
                 // An answer of TLS itself. What the socket does not take goes with the next output, and why not is told there.
@@ -132,7 +160,7 @@ impl Carrier for Secured {
         let offered = slices.iter().map(|slice| slice.len()).sum::<usize>();
         loop {
             if !self.flush()? {
-                return Ok(Moved::WouldBlock);
+                return Ok(self.moved_of(offered));
             }
             if self.in_records >= offered {
                 self.in_records -= offered;
@@ -269,3 +297,7 @@ fn moved(moved: io::Result<Moved>) -> io::Result<usize> {
         Moved::WouldBlock => Err(ErrorKind::WouldBlock.into()),
     }
 }
+
+/// Most bytes of records without data that one read takes: 64 KiB, far more than the tickets and new keys of any peer that means
+/// to talk, and more than the largest record, which comes in pieces.
+const MOST_WITHOUT_DATA: usize = 64 << 10;

@@ -46,8 +46,8 @@ impl Identity {
 
 /// The server's side of TLS: its certificates, and what it asks of clients. TLS 1.2 and 1.3.
 ///
-/// A clone is the same server: one [`reload`](Self::reload) is for all. Sessions are resumed by tickets, whose keys live as
-/// long as the server.
+/// A clone is the same server: one [`reload`](Self::reload) is for all. Sessions are resumed by tickets, for half
+/// a day at most; their keys are in memory alone, and made anew every six hours.
 ///
 /// ```no_run
 /// use asyncore::{Channel, Identity, ListenOptions, Map, TlsServer};

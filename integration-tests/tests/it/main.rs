@@ -69,6 +69,7 @@ mod timeouts;
 mod timers;
 mod timings;
 mod tls;
+mod tls_floods;
 mod tls_peers;
 mod transcripts;
 mod traps;
