@@ -1,6 +1,10 @@
 //! That the options are what sessions are held to, and who may connect and send at all.
 
+use std::io::{Read, Write};
 use std::net::SocketAddr;
+use std::os::unix::net::UnixStream;
+
+use integration_tests::DEADLINE;
 
 use crate::program::{Client, Program};
 
@@ -78,4 +82,13 @@ fn a_proxy_is_one_that_was_named() {
         let heard = client.try_reply().unwrap_or_default();
         assert!(heard.starts_with(greeting) && heard.is_empty() == greeting.is_empty(), "{from}: {heard:?}");
     }
+    // Who reaches a Unix socket was let in by its folder.
+    let listen = ["--sink", "--proxy-protocol", "--proxy-from=192.0.2.1", "--listen=./proxy.sock"];
+    let program = Program::start(&listen);
+    let mut stream = UnixStream::connect(program.folder().join("proxy.sock")).unwrap();
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    stream.write_all(b"PROXY UNKNOWN\r\nQUIT\r\n").unwrap();
+    let mut heard = String::new();
+    stream.read_to_string(&mut heard).unwrap();
+    assert!(heard.starts_with("220 "), "{heard:?}");
 }

@@ -310,6 +310,16 @@ fn in_lmtp_a_refused_message_is_refused_for_each() {
 }
 
 #[test]
+fn in_lmtp_a_recipient_that_is_named_again_counts_again() {
+    let mut settings = settings();
+    (settings.lmtp, settings.recipients) = (true, 2);
+    let mut talk = Talk::with(settings).hello();
+    talk.expect(&[("MAIL FROM:<>", "250 "), ("RCPT TO:<a@b>", "250 "), ("RCPT TO:<a@b>", "250 ")]);
+    talk.expect(&[("RCPT TO:<a@b>", "452 4.5.3 "), ("DATA", "354 ")]);
+    assert_eq!(codes(&talk.say(".\r\n")), ["250", "250"]);
+}
+
+#[test]
 fn in_lmtp_any_number_of_recipients_hears_of_the_message() {
     let mut settings = settings();
     (settings.lmtp, settings.recipients) = (true, 50_000);
