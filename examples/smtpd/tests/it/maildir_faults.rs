@@ -27,7 +27,9 @@ impl Fault {
         let mut command = Command::new("strace");
         let log = tempfile::NamedTempFile::new().unwrap();
         command.args(["-qq", "-y", "-o"]).arg(log.path()).args(arguments);
-        let name = |task: &PathBuf| fs::read_to_string(task.join("comm")).unwrap().trim().to_owned();
+        // A thread that has ended meanwhile has none.
+        let name =
+            |task: &PathBuf| fs::read_to_string(task.join("comm")).unwrap_or_default().trim().to_owned();
         let threads = until("the threads to have their names", || {
             // A thread is called as its program until it says otherwise itself.
             let (unnamed, mut threads): (Vec<_>, Vec<_>) =
