@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use asyncore::testing::Simulation;
 use asyncore::{Channel, Context, Map, Received, Result, Timeout};
-use integration_tests::{DEADLINE, Peer, map};
+use integration_tests::{Peer, map};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -117,6 +117,7 @@ mod descriptor {
     use std::thread;
 
     use asyncore::{Options, Wait};
+    use integration_tests::DEADLINE;
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
     use super::*;
