@@ -149,16 +149,10 @@ impl Details {
     fn shown(mime: &Mime<'_>, size: u64) -> Self {
         let message = &mime.header;
         let envelope = mime.first("X-Envelope-To");
-        let mut to: Vec<String> = recipients(&envelope).map(str::to_owned).collect();
+        let mut to = within_room(recipients(&envelope));
         if to.is_empty() {
-            to = message.all_to().chain(message.all_cc()).flat_map(names).collect();
+            to = within_room(message.all_to().chain(message.all_cc()).flat_map(names));
         }
-        let mut room = RECIPIENTS;
-        to.iter_mut().for_each(|one| one.truncate(cut(one, FIELD).len()));
-        to.retain(|one| {
-            room = room.saturating_sub(one.len() + size_of::<String>());
-            room > 0
-        });
         let sender = || mime.first("Return-Path").trim().trim_matches(['<', '>']).to_owned();
         let from = message.from().and_then(|from| names(from).next()).unwrap_or_else(sender);
         let (from, subject) = (cut(&from, FIELD), cut(message.subject().unwrap_or_default(), FIELD));
@@ -177,6 +171,19 @@ impl Details {
             searched,
         }
     }
+}
+
+/// The first recipients, as many as there is room for; they take no more memory than they need.
+fn within_room<T: AsRef<str>>(recipients: impl Iterator<Item = T>) -> Vec<String> {
+    let mut room = RECIPIENTS;
+    let kept = recipients.map_while(|one| {
+        let one = cut(one.as_ref(), FIELD);
+        room = room.checked_sub(one.len() + size_of::<String>())?;
+        Some(one.to_owned())
+    });
+    let mut kept: Vec<_> = kept.collect();
+    kept.shrink_to_fit();
+    kept
 }
 
 /// The recipients in a list with commas, which may be in a quoted local part too.
@@ -259,8 +266,10 @@ mod tests {
             format!("X-Envelope-To: {}\r\n\r\n{endless}", "a@b,".repeat(5_000)),
         ] {
             let Details { from, to, subject, searched, .. } = Details::of(head.as_bytes(), 1);
-            let cost = to.iter().map(|one| one.len() + size_of::<String>()).sum::<usize>();
-            assert!(from.len() + subject.len() + searched.len() + cost < 16 << 10, "{head:.40}");
+            let cost = size_of::<String>() * to.capacity() + to.iter().map(String::capacity).sum::<usize>();
+            let cost = cost + from.capacity() + subject.capacity() + searched.capacity();
+            assert!(!from.is_empty() || !to.is_empty() || !subject.is_empty(), "{head:.40}");
+            assert!(cost < 16 << 10, "{cost}: {head:.40}");
         }
         let bounce = Details::of(b"Return-Path: <>\r\nSubject: back\r\n\r\n\r\n", 1);
         assert_eq!((&*bounce.from, &*bounce.subject), ("", "back"));
