@@ -39,6 +39,8 @@ pub struct Part<'a> {
     pub id: Option<String>,
     /// What it is of the message.
     pub role: Role,
+    /// Whether it may stand beside the same in another form.
+    is_alternative: bool,
     charset: Option<String>,
     encoding: Encoding,
     body: &'a [u8],
@@ -72,6 +74,8 @@ struct Entity<'a> {
     is_first: bool,
     /// Whether it is a message unless it says otherwise (RFC 2046, section 5.1.5).
     is_in_digest: bool,
+    /// Whether it is one of several forms of the same, or in one (RFC 2046, section 5.1.4).
+    is_alternative: bool,
 }
 
 impl<'a> Mime<'a> {
@@ -83,7 +87,8 @@ impl<'a> Mime<'a> {
         let mut mime = Self { header, parts: Vec::new(), is_cut: head.len() > HEAD_LIMIT };
         let mut room = HEADS_LIMIT;
         // The next one is the last.
-        let mut waiting = vec![Entity { raw, depth: 0, is_first: true, is_in_digest: false }];
+        let all = Entity { raw, depth: 0, is_first: true, is_in_digest: false, is_alternative: false };
+        let mut waiting = vec![all];
         while let Some(entity) = waiting.pop() {
             let (head, body) = split(entity.raw);
             let limit = if entity.depth == 0 { HEAD_LIMIT } else { PART_HEAD_LIMIT };
@@ -123,15 +128,17 @@ impl<'a> Mime<'a> {
         field.map(|field| String::from_utf8_lossy(self.value(field))).unwrap_or_default()
     }
 
-    /// All text to be read at once, or what there is of it in the HTML.
+    /// All text to be read at once, that of the HTML included, unless it is there as text too.
     #[must_use]
     pub fn text(&self) -> String {
-        let texts: Vec<_> = self.all(Role::Text).map(Part::text).collect();
-        if texts.is_empty() {
-            let texts: Vec<_> = self.all(Role::Html).map(|part| html_to_text(&part.text())).collect();
-            return texts.join("\n");
-        }
-        texts.join("\n")
+        let is_twice = self.all(Role::Text).any(|part| part.is_alternative);
+        let texts = self.parts.iter().filter_map(|part| match part.role {
+            Role::Text => Some(part.text()),
+            Role::Html if is_twice && part.is_alternative => None,
+            Role::Html => Some(html_to_text(&part.text())),
+            Role::Attached => None,
+        });
+        texts.collect::<Vec<_>>().join("\n")
     }
 
     /// All HTML that is not attached; `None` if there is none.
@@ -156,10 +163,12 @@ impl<'a> Entity<'a> {
         if self.depth == DEPTH_LIMIT || boundary.is_empty() {
             return Vec::new();
         }
-        let is_in_digest = kind.subtype().is_some_and(|kind| kind.eq_ignore_ascii_case("digest"));
+        let is = |name| kind.subtype().is_some_and(|kind| kind.eq_ignore_ascii_case(name));
+        let (is_in_digest, is_alternative) = (is("digest"), self.is_alternative || is("alternative"));
         let parts = between(body, boundary.as_bytes()).into_iter().enumerate();
         let depth = self.depth + 1;
-        parts.map(|(at, raw)| Self { raw, depth, is_first: at == 0, is_in_digest }).collect()
+        let part = |(at, raw)| Self { raw, depth, is_first: at == 0, is_in_digest, is_alternative };
+        parts.map(part).collect()
     }
 
     fn part(self, header: Option<&Message<'_>>, body: &'a [u8]) -> Part<'a> {
@@ -182,6 +191,7 @@ impl<'a> Entity<'a> {
             header.and_then(|header| header.content_transfer_encoding()).unwrap_or_default().trim();
         Part {
             role,
+            is_alternative: self.is_alternative,
             name: header.and_then(|header| header.attachment_name()).map(str::to_owned),
             id: header.and_then(|header| header.content_id()).map(str::to_owned),
             charset: attribute("charset"),
@@ -357,6 +367,26 @@ mod tests {
         }
         let digest = texts(&multipart("digest", "--x\r\n\r\nSubject: b\r\n--x--"));
         assert_eq!(digest, [("message/rfc822".to_owned(), Role::Attached, "Subject: b".to_owned())]);
+    }
+
+    #[test]
+    fn text_is_that_of_all_parts_that_are_not_the_same_in_another_form() {
+        let html = "--x\r\nContent-Type: text/html\r\n\r\n<b>html</b>\r\n";
+        let text = "--x\r\n\r\ntext\r\n";
+        let both = "--x\r\nContent-Type: multipart/alternative; boundary=y\r\n\r\n\
+            --y\r\n\r\ntext\r\n--y\r\nContent-Type: text/html\r\n\r\n<b>html</b>\r\n--y--\r\n";
+        let footer = "--x\r\n\r\nfooter\r\n--x--";
+        for (kind, body, shown) in [
+            ("alternative", format!("{text}{html}"), "text"),
+            ("alternative", html.to_owned(), "html"),
+            ("mixed", format!("{html}{footer}"), "html footer"),
+            ("mixed", format!("{text}{html}{footer}"), "text html footer"),
+            ("mixed", format!("{both}{footer}"), "text footer"),
+        ] {
+            let raw = multipart(kind, &body);
+            let text = Mime::of(raw.as_bytes()).unwrap().text();
+            assert_eq!(text.split_whitespace().collect::<Vec<_>>().join(" "), shown, "{raw}");
+        }
     }
 
     /// Each of these took minutes, gigabytes, or the whole server.
