@@ -79,7 +79,7 @@ pub(super) fn html(file: File) -> io::Result<Option<String>> {
     let html = contained(|| {
         let mime = Mime::of(&raw)?;
         let html = mime.html()?;
-        Some(sanitized(shown(&html), pictures(&mime)))
+        Some(sanitized(shown(&html), pictures(&mime)).0)
     });
     Ok(html.flatten())
 }
@@ -112,14 +112,16 @@ impl View {
             attachment: part.role == Role::Attached,
         });
         let (text, html) = (mime.text(), mime.html());
-        let is_long =
-            text.len() > TEXT_LIMIT || html.as_ref().is_some_and(|html| shown(html).len() < html.len());
+        let (clean, is_whole) = html.as_deref().map_or((None, true), |html| {
+            let (clean, is_whole) = sanitized(shown(html), HashMap::new());
+            (Some(clean), is_whole && shown(html).len() == html.len())
+        });
         Self {
             headers: headers.collect(),
             parts: parts.collect(),
-            cut: mime.is_cut || is_long,
+            cut: mime.is_cut || text.len() > TEXT_LIMIT || !is_whole,
             text: cut(&text, TEXT_LIMIT).to_owned(),
-            html: html.map(|html| sanitized(shown(&html), HashMap::new())),
+            html: clean,
         }
     }
 }
@@ -183,6 +185,17 @@ mod tests {
         assert_eq!(shown("<b>é</b>"), "<b>é</b>");
         assert_eq!(shown(&"<div>".repeat(1 << 20)).len(), TAGS_LIMIT * "<div>".len());
         assert!((HTML_LIMIT - 1..=HTML_LIMIT).contains(&shown(&"é".repeat(HTML_LIMIT)).len()));
+    }
+
+    #[test]
+    fn html_that_takes_long_is_said_to_be_cut() {
+        let view = |html: &str| {
+            let raw = format!("Content-Type: text/html\r\n\r\n{html}");
+            View::of(&Mime::of(raw.as_bytes()).unwrap())
+        };
+        let attributes: String = (0..120_000).map(|at| format!(" a{at}")).collect();
+        assert!(view(&format!("<b>all</b><b{attributes}>")).cut);
+        assert!(!view("<b>all</b>").cut);
     }
 
     #[test]

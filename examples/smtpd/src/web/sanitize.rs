@@ -13,12 +13,12 @@ use ammonia::{Builder, UrlRelative};
 
 /// Cleans HTML. `images` are the pictures of the message, by `Content-ID`, each as a `data:` address.
 ///
-/// What takes longer than [`TIME_LIMIT`] to read is cleaned in part.
-pub(super) fn sanitized(html: &str, images: HashMap<String, String>) -> String {
+/// What takes longer than [`TIME_LIMIT`] to read is cleaned in part: with the HTML comes whether it is whole.
+pub(super) fn sanitized(html: &str, images: HashMap<String, String>) -> (String, bool) {
     sanitized_until(Instant::now() + TIME_LIMIT, html, images)
 }
 
-fn sanitized_until(end: Instant, html: &str, images: HashMap<String, String>) -> String {
+fn sanitized_until(end: Instant, html: &str, images: HashMap<String, String>) -> (String, bool) {
     let mut builder = Builder::new();
     let room = AtomicUsize::new(IMAGES_ROOM);
     builder
@@ -40,9 +40,10 @@ fn sanitized_until(end: Instant, html: &str, images: HashMap<String, String>) ->
             "style" => Some(plain_style(value)),
             _ => Some(Cow::Borrowed(value)),
         });
-    let html = InTime { rest: html.as_bytes(), end };
+    let mut html = InTime { rest: html.as_bytes(), end };
     // Reading it does not fail.
-    builder.clean_from_reader(html).map(|clean| clean.to_string()).unwrap_or_default()
+    let clean = builder.clean_from_reader(&mut html).map(|clean| clean.to_string()).unwrap_or_default();
+    (clean, html.rest.is_empty())
 }
 
 /// HTML that ends when the time to read it is over. The parser compares each attribute of a tag with all before it, and a
@@ -161,7 +162,15 @@ mod tests {
     use super::*;
 
     fn clean(html: &str) -> String {
-        sanitized(html, HashMap::from([("logo@here".to_owned(), "data:image/png;base64,AAAA".to_owned())]))
+        let images = HashMap::from([("logo@here".to_owned(), "data:image/png;base64,AAAA".to_owned())]);
+        in_an_hour(html, images)
+    }
+
+    /// As [`sanitized`], however slow the machine is.
+    fn in_an_hour(html: &str, images: HashMap<String, String>) -> String {
+        let (clean, is_whole) = sanitized_until(Instant::now() + Duration::from_secs(3600), html, images);
+        assert!(is_whole);
+        clean
     }
 
     #[test]
@@ -243,7 +252,7 @@ mod tests {
     fn a_picture_that_is_used_too_often_is_left_out() {
         let images =
             HashMap::from([("a".to_owned(), format!("data:image/png;base64,{}", "A".repeat(1 << 20)))]);
-        let html = sanitized(&"<img src=cid:a>".repeat(1000), images);
+        let html = in_an_hour(&"<img src=cid:a>".repeat(1000), images);
         assert!(html.len() < IMAGES_ROOM + (1 << 20), "{}", html.len());
         assert_eq!(html.matches("<img").count(), 1000);
     }
@@ -270,8 +279,8 @@ mod tests {
         // In pieces that cut letters.
         let text = "téxt ".repeat(150_000);
         let now = Instant::now();
-        assert_eq!(sanitized_until(now + Duration::from_secs(3600), &text, HashMap::new()), text);
-        assert_eq!(sanitized_until(now, &text, HashMap::new()), "");
+        assert_eq!(in_an_hour(&text, HashMap::new()), text);
+        assert_eq!(sanitized_until(now, &text, HashMap::new()), (String::new(), false));
         let mut html = InTime { rest: b"<b>before</b><b and-more>", end: now + Duration::from_secs(3600) };
         let mut read = [0; 13];
         html.read_exact(&mut read).unwrap();
