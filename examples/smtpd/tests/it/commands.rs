@@ -36,6 +36,24 @@ fn a_command_has_the_message_on_its_input_and_the_envelope_in_its_environment() 
     assert!(!program.folder().join("out").exists(), "an address is no command");
 }
 
+/// The system starts no program with more in one variable than 128 KiB.
+#[test]
+fn a_command_is_given_as_many_recipients_as_the_system_takes_and_more_are_refused_for_good() {
+    let program = Program::start(&["--exec", "printf '%s' \"$RECIPIENTS\" | wc -l >lines"]);
+    let mut client = greeted(&program);
+    // Of 254 bytes each, the longest there may be.
+    for (count, reply) in [(481, "250 2.0.0"), (482, "554 5.5.3")] {
+        client.ask("MAIL FROM:<from@example.org>", "250");
+        for number in 0..count {
+            client.ask(&format!("RCPT TO:<{number:0>242}@example.org>"), "250");
+        }
+        client.ask("DATA", "354");
+        client.ask(".", reply);
+        let lines = fs::read_to_string(program.folder().join("lines")).unwrap();
+        assert_eq!(lines.trim(), "480", "of {count}");
+    }
+}
+
 #[test]
 fn the_exit_of_a_command_is_the_reply() {
     for (command, reply) in [
