@@ -82,7 +82,13 @@ impl Write for Printable<'_> {
 const CRLF: &str = "\r\n";
 
 /// Most bytes of a reply line with its end: 512 (RFC 5321, section 4.5.3.1.5).
-pub(crate) const LINE_LIMIT: usize = 512;
+const LINE_LIMIT: usize = 512;
+
+/// Most lines of what another server has said that a reply passes on: 10, a refusal with its explanation.
+pub(crate) const LINES_PASSED_ON: usize = 10;
+
+/// Most bytes of the reply to a message.
+pub(crate) const LIMIT: usize = LINES_PASSED_ON * LINE_LIMIT;
 
 #[cfg(test)]
 mod tests {

@@ -113,7 +113,7 @@ pub fn limits(settings: &Settings) -> Limits {
     limits.total_time = Some(settings.total_time);
     if settings.lmtp {
         // The end of a message has a reply for each recipient, all at once, behind what is queued below the high mark.
-        let replies = settings.recipients.saturating_mul(reply::LINE_LIMIT).saturating_add(limits.high_mark);
+        let replies = settings.recipients.saturating_mul(reply::LIMIT).saturating_add(limits.high_mark);
         limits.output = limits.output.max(replies);
     }
     limits

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::reply::Reply;
+use crate::reply::{LINES_PASSED_ON, Reply};
 
 /// A code and its lines of text, printable ASCII all of it: what is not came as `?`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -155,9 +155,6 @@ pub(crate) const ANSWER_LINE: usize = 4_096;
 
 /// Most lines of an answer: 100. An `EHLO` of the richest servers has 20.
 const ANSWER_LINES: usize = 100;
-
-/// Most lines of an answer that are passed on: 10, a refusal with its explanation.
-const LINES_PASSED_ON: usize = 10;
 
 #[cfg(test)]
 mod tests {

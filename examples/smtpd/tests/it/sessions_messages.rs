@@ -7,6 +7,7 @@ use asynchat::BareIn;
 use asyncore::CloseReason;
 use smtpd::delivery::{Outcome, Ticket};
 use smtpd::envelope::{Body, Protocol};
+use smtpd::relay::AnswerReader;
 use smtpd::reply::Reply;
 
 use crate::sessions::{ACCEPTED, Talk, settings};
@@ -331,6 +332,23 @@ fn in_lmtp_any_number_of_recipients_hears_of_the_message() {
     talk.office.desk().outcome = Some(Outcome::All(Reply::new(250, "2.0.0", "x".repeat(400))));
     let replies = talk.say("DATA\r\ntext\r\n.\r\nNOOP\r\n");
     assert_eq!(codes(&replies), [&["354"][..], &["250"; 50_001]].concat());
+}
+
+#[test]
+fn in_lmtp_each_of_many_recipients_hears_all_that_the_next_server_has_said() {
+    let mut settings = settings();
+    settings.lmtp = true;
+    let mut talk = Talk::with(settings).hello();
+    talk.say("MAIL FROM:<a@example>\r\n");
+    talk.say("RCPT TO:<b@example>\r\n".repeat(1000));
+    let line = "x".repeat(1000);
+    let said = [&*format!("250-2.0.0 {line}\n"), &*format!("250-{line}\n").repeat(20), "250 ok"].concat();
+    let mut reader = AnswerReader::default();
+    let answer = said.lines().find_map(|line| reader.take(line.as_bytes()).unwrap()).unwrap();
+    talk.office.desk().outcome = Some(Outcome::All(answer.pass_on("mx.example", "")));
+    let replies = talk.say("DATA\r\ntext\r\n.\r\nNOOP\r\n");
+    let last = replies.lines().filter(|line| line.starts_with("250 ")).count();
+    assert_eq!(last, 1001, "{} bytes", replies.len());
 }
 
 #[test]
