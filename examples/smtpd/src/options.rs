@@ -62,7 +62,7 @@ pub struct Options {
     /// Serve no web page, whatever --http says.
     #[arg(long, help_heading = LISTENERS)]
     pub no_http: bool,
-    /// Answer web requests for this name too, beside localhost and IP addresses; may be repeated.
+    /// Answer web requests for this name too, beside localhost and the address that was connected to; may be repeated.
     #[arg(long, value_name = "NAME", help_heading = LISTENERS)]
     pub http_host: Vec<String>,
 
@@ -90,7 +90,7 @@ pub struct Options {
     /// A file of root certificates that vouch for that server, instead of those of the system; with `may` too, then.
     #[arg(long, value_name = "FILE", requires = "relay", help_heading = DESTINATION)]
     pub relay_roots: Option<PathBuf>,
-    /// Authenticate to that server as this user; only under TLS.
+    /// Authenticate to that server as this user; only with --relay-tls must, unless it is on this machine.
     #[arg(long, value_name = "USER", requires = "relay", requires = "relay_password_file", help_heading = DESTINATION)]
     pub relay_user: Option<String>,
     /// The file that holds the password of --relay-user in its first line.
