@@ -36,7 +36,9 @@ fn hash_password(user: &str) -> Result {
     let password = if io::stdin().is_terminal() {
         rpassword::prompt_password(format!("Password of {user}: "))?
     } else {
-        io::read_to_string(io::stdin())?
+        let mut line = String::new();
+        io::stdin().read_line(&mut line)?;
+        line
     };
     // The line's end is not part of it.
     let password = password.strip_suffix('\n').unwrap_or(&password);

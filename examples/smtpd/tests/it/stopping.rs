@@ -74,7 +74,9 @@ fn passwords_are_read_again_when_it_is_told_to() {
     let file = folder.path().join("passwords");
     let set = |password: &str| {
         let mut hash = Command::new(env!("CARGO_BIN_EXE_smtpd"));
-        fs::write(&file, run(hash.args(["hash-password", "me"]), password.as_bytes()).stdout).unwrap();
+        // Of a file, the first line.
+        let input = format!("{password}\nnot this\n");
+        fs::write(&file, run(hash.args(["hash-password", "me"]), input.as_bytes()).stdout).unwrap();
     };
     set("old");
     let auth = format!("--auth-file={}", file.display());
