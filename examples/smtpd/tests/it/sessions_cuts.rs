@@ -1,9 +1,15 @@
-//! A conversation at every cut, on an unkind network, of any bytes; and the ends of data that others have fallen for.
+//! A conversation at every cut, on an unkind network, of any bytes; the ends of data that others have fallen for; and replies,
+//! which are not cut.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
 
 use asyncore::testing::Faults;
+use integration_tests::DEADLINE;
 use proptest::prelude::*;
 use smtpd::settings::Settings;
 
+use crate::program::Program;
 use crate::sessions::{Talk, settings};
 
 /// What comes of input in these pieces: the replies, whether the server hung up, and the texts that were kept.
@@ -148,5 +154,27 @@ fn no_other_end_of_data_makes_two_messages_of_one() {
                 assert_eq!(kept([head, tail]), whole, "{} {bare:?} cut at {cut}", end.escape_ascii());
             }
         }
+    }
+}
+
+/// Read at once, it is all there: it was written at once.
+#[test]
+fn a_reply_of_several_lines_comes_in_one_segment() {
+    let program = Program::start(&["--sink", "--no-http"]);
+    let mut stream = TcpStream::connect(program.smtp()).unwrap();
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    let mut read = |command: &str| {
+        stream.write_all(command.as_bytes()).unwrap();
+        let mut reply = [0; 4096];
+        let length = stream.read(&mut reply).unwrap();
+        String::from_utf8_lossy(&reply[..length]).into_owned()
+    };
+    assert!(read("").starts_with("220 "));
+    for (command, first, last) in [
+        ("EHLO client.example\r\n", "250-", "\r\n250 HELP\r\n"),
+        ("HELP\r\n", "214-", "\r\n214 2.0.0 STARTTLS VRFY; HELP and one of them for more\r\n"),
+    ] {
+        let reply = read(command);
+        assert!(reply.starts_with(first) && reply.ends_with(last), "{reply:?}");
     }
 }
